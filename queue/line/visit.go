@@ -116,3 +116,10 @@ type ClaimRequest struct {
 	Proof  string // key proof for key-bound tickets
 	Wait   bool   // may be parked at the door for up to 8 s
 }
+
+// Use is what a room's agent says about a request that carries a pass.
+type Use struct {
+	Alive   bool   // the session lives as far as this edge knows; false with Ended false: not known here, judge by the pass alone
+	Ended   bool   // the session is over although its pass may not have run out
+	Renewed *Grant // a fresh pass to hand to the fan, when the lease has grown
+}
