@@ -1,0 +1,7 @@
+package bus
+
+import "fmt"
+
+func dedupeKey(e Event) string {
+	return fmt.Sprintf("%s/%s/%s/%d.%d", e.Topic, e.Key, e.Type, e.Generation, e.Version)
+}
