@@ -219,6 +219,11 @@ func (c *Chart) validateSeats() error {
 			if seats += len(r.Seats); seats > MaxSeats {
 				return refuse(path+"/seats", "", "more than %d seats in the plan", MaxSeats)
 			}
+			if r.General != nil {
+				if err := validateUnits(path, s.ID, r); err != nil {
+					return err
+				}
+			}
 			for k := range r.Seats {
 				if err := c.validateSeat(&r.Seats[k], path, k, ids); err != nil {
 					return err
@@ -228,6 +233,19 @@ func (c *Chart) validateSeats() error {
 	}
 	if seats == 0 {
 		return refuse("/sections", "", "the plan has no seats")
+	}
+	return nil
+}
+
+// validateUnits makes sure that an admission area is no more than its area, category and number of units.
+func validateUnits(path, section string, r *Row) error {
+	if len(r.Seats) == 0 {
+		return refuse(path+"/general/units", "0", "an admission area needs at least one unit")
+	}
+	for k, unit := range GeneralUnits(section, r.Label, *r.General, r.Seats[0].Category, len(r.Seats)) {
+		if r.Seats[k] != unit {
+			return refuse(fmt.Sprintf("%s/seats/%d", path, k), quote(r.Seats[k].ID), "the units of an admission area must be alike and numbered from 1")
+		}
 	}
 	return nil
 }
