@@ -17,6 +17,7 @@ const (
 	tagSeal        = "seal1"
 	tagRecord      = "record1"
 	tagAmendment   = "amendment1"
+	tagRoomKey     = "room-key1"
 )
 
 // appendField appends one length-prefixed field. Fields are short by construction; a longer one is cut nowhere but

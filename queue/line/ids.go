@@ -37,7 +37,7 @@ func ParseID(s string) (id ID, err error) {
 	return id, err
 }
 
-// SessionID names one admitted fan's session. It is a function of the stamp (see Keys.SessionID), so one ticket can only
+// SessionID names one admitted fan's session. It is a function of the stamp (see NewSessionID), so one ticket can only
 // ever become one session, whichever edge admits it.
 type SessionID [16]byte
 

@@ -4,15 +4,18 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 )
 
 // Ledger is the sealed part of one lane: how many tickets were stamped before each window. It only grows at its end, and a
 // sealed window never changes. Bases[w] is the number of tickets stamped before window w; Bases has one more entry
 // than there are sealed windows, so Bases[w+1]-Bases[w] is window w's count. The zero value holds no window.
 //
-// A Ledger value is immutable once shared: Append returns a new one that may use the same memory.
+// A Ledger value is immutable: Append returns a new one, which shares memory with the receiver when nobody has appended to the
+// receiver before. Values may be read and appended to from several goroutines.
 type Ledger struct {
 	bases []uint64
+	used  *atomic.Int64 // entries of the shared array that some Ledger value owns
 }
 
 // Sealed is the number of sealed windows: windows [0, Sealed) have a base.
@@ -51,19 +54,31 @@ func (l Ledger) Before(w Window) (n uint64, ok bool) {
 	return l.bases[w], true
 }
 
-// Append seals the next len(counts) windows with the given counts. The receiver stays valid.
+// Append seals the next len(counts) windows with the given counts. The receiver stays valid. Appending to the newest value costs
+// amortised O(len(counts)); appending to an older one copies.
 func (l Ledger) Append(counts ...uint64) Ledger {
-	b := l.bases
-	if len(b) == 0 {
-		b = append(make([]uint64, 0, len(counts)+1), 0)
+	if len(counts) == 0 {
+		return l
 	}
-	b = b[:len(b):len(b)] // a second Append on the same receiver must not write into shared memory
-	total := b[len(b)-1]
+	n := len(l.bases)
+	if n == 0 {
+		l = Ledger{bases: make([]uint64, 1, 64+len(counts)), used: new(atomic.Int64)}
+		l.used.Store(1)
+		n = 1
+	}
+	grown := n + len(counts)
+	if grown > cap(l.bases) || !l.used.CompareAndSwap(int64(n), int64(grown)) {
+		fresh := make([]uint64, n, max(grown, n+n/2, 64))
+		copy(fresh, l.bases)
+		l = Ledger{bases: fresh, used: new(atomic.Int64)}
+		l.used.Store(int64(grown))
+	}
+	b, total := l.bases, l.bases[n-1]
 	for _, c := range counts {
 		total += c
-		b = append(b, total)
+		b = append(b, total) // within capacity: entries from n on belong to this call alone
 	}
-	return Ledger{bases: b}
+	return Ledger{bases: b, used: l.used}
 }
 
 // Counts returns the counts of windows [from, to), clipped to what is sealed.

@@ -66,7 +66,7 @@ type LaneStatus struct {
 // ETA is what a page needs to turn "people ahead" into an interval.
 type ETA struct {
 	Kind      string  `json:"kind"`       // sample, velocity or early
-	PerSecond float64 `json:"per_second"` // people let in per second of this lane; 0: cannot say
+	PerSecond float64 `json:"per_second"` // sample: fans of this lane let in per second; else ranks called per second; 0: cannot say
 	Low       float64 `json:"low"`        // factors on the point estimate: the 80% interval is [low*t, high*t]
 	High      float64 `json:"high"`
 	BlockSize uint64  `json:"block_size,omitempty"`
@@ -87,4 +87,7 @@ type Poll struct {
 	MinMs  int64   `json:"min_ms"`
 	MaxMs  int64   `json:"max_ms"`
 	Spread float64 `json:"spread"` // jitter: the next poll is at t*(1-spread) to t*(1+spread)
+
+	// FrontMaxMs replaces MaxMs for the first tenth of a lane when little is left to sell, so that news of the end arrives.
+	FrontMaxMs int64 `json:"front_max_ms,omitempty"`
 }
