@@ -177,11 +177,21 @@ type Flush struct {
 	Rows       []Row
 	Renewals   []Renewal
 	Ends       []line.SessionID
+	Outage     []OutageGrant
 	Parked     []int64 // claims parked at this edge's door per lane, without those held by the network share
 	Arrivals   []Arrival
 	Bye        bool        // last flush of a draining edge
 	SealedSeen line.Window // windows of the current line whose seal the edge holds
 	LobbySeen  int64       // reserved for gauges: fans seen in the lobby during the last minute
+}
+
+// OutageGrant is a session that an edge admitted while the store did not answer, into one of its own places whose pass had run
+// out. It is merged before the flush's renewals, ends and sweep, by session id and without looking at the cap: an unknown session
+// is added with this edge as home and counted; of a known one the lease becomes the later one, with its edge as home. Its
+// stamp is spent and its holder noted, so a ticket that two cut-off edges admitted is one session again.
+type OutageGrant struct {
+	Lease Lease
+	Spent SpentStamp
 }
 
 // Renewal asks for a longer lease for a session in use.
