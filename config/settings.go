@@ -1,0 +1,44 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Settings keeps each room's settings document, versioned and audited. Implementations: sqlitesettings (embedded) and
+// consulkv; settingstest holds what both must do. All methods may be used from many goroutines.
+type Settings interface {
+	// Get returns the current document and its version. ErrNoSettings: the room has none yet.
+	Get(ctx context.Context, room string) (doc []byte, version string, err error)
+
+	// Put stores doc if the current version is ifVersion ("" for a room that has none yet) and returns the new one;
+	// otherwise it changes nothing and returns ErrConflict. who and why (1 to 1,000 bytes each) go into the audit row.
+	// An error other than ErrConflict and ErrInvalid leaves open whether the document was stored: Get again.
+	Put(ctx context.Context, room string, doc []byte, ifVersion, who, why string) (version string, err error)
+
+	// Watch calls changed with the current document of every room, then with each newer one, in order of version per
+	// room; versions in between may be skipped. While the store cannot be reached it keeps silent and tries again; the
+	// caller goes on with the last good document. It returns when ctx ends, with ctx's error.
+	Watch(ctx context.Context, changed func(room string, doc []byte, version string)) error
+
+	// History lists past versions of a room's document, newest first, at most limit (1 to 1,000).
+	History(ctx context.Context, room string, limit int) ([]Revision, error)
+}
+
+// Revision is one stored version of a settings document.
+type Revision struct {
+	Room    string
+	Version string
+	Doc     []byte
+	Who     string
+	Why     string
+	At      time.Time
+}
+
+// Errors of Settings.
+var (
+	ErrNoSettings = errors.New("room has no settings document")
+	ErrConflict   = errors.New("settings document was changed meanwhile")
+	ErrInvalid    = errors.New("settings document refused")
+)
