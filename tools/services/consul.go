@@ -16,7 +16,7 @@ import (
 // it. The build takes minutes, its result is kept.
 func (s site) consul() engine {
 	const host = "127.0.0.1:"
-	const http, rpc, lan, wan = "18501", "18502", "18503", "18504"
+	const api, rpc, lan, wan = "18501", "18502", "18503", "18504"
 	module := filepath.Join(s.root, "tools", "services", "consul")
 	binary := filepath.Join(s.kept("consul"), "consul-"+moduleSum(module))
 	e := engine{
@@ -24,12 +24,12 @@ func (s site) consul() engine {
 		version: "1.11.11",
 		dir:     s.run("consul"),
 		needs:   []tool{{"go", "golang-go"}},
-		listens: []string{host + http, host + rpc, host + lan, host + wan},
+		listens: []string{host + api, host + rpc, host + lan, host + wan},
 		processes: []process{{name: "consul", argv: []string{binary, "agent", "-dev", "-datacenter", "dc1", "-node", "dc1-1",
-			"-http-port", http, "-server-port", rpc, "-serf-lan-port", lan, "-serf-wan-port", wan,
+			"-http-port", api, "-server-port", rpc, "-serf-lan-port", lan, "-serf-wan-port", wan,
 			"-grpc-port", "-1", "-dns-port", "-1", "-log-level", "warn"}}},
-		ready: func(ctx context.Context) error { return consulLeads(ctx, "http://"+host+http) },
-		env:   []variable{{"STANCHION_TEST_CONSUL", "http://" + host + http}},
+		ready: func(ctx context.Context) error { return consulLeads(ctx, "http://"+host+api) },
+		env:   []variable{{"STANCHION_TEST_CONSUL", "http://" + host + api}},
 	}
 	e.obtain = func(ctx context.Context) error {
 		if _, err := os.Stat(binary); err == nil {

@@ -188,13 +188,18 @@ func (s site) start(ctx context.Context, e engine) error {
 	if err := os.WriteFile(filepath.Join(e.dir, "fingerprint"), []byte(e.fingerprint()), 0o644); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyDeadline)
+	defer cancel()
 	for _, p := range e.processes {
+		if p.after != nil {
+			if err := until(ctx, p.after); err != nil {
+				return fmt.Errorf("before %s can start: %w", p.name, err)
+			}
+		}
 		if err := p.start(e.dir); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyDeadline)
-	defer cancel()
 	if e.setup != nil {
 		if err := e.setup(ctx); err != nil {
 			return fmt.Errorf("set up: %w", err)
@@ -206,6 +211,16 @@ func (s site) start(ctx context.Context, e engine) error {
 		}
 		if err := e.ready(ctx); err != nil {
 			return false, retry{fmt.Errorf("not ready: %w; logs are in %s", err, e.dir)}
+		}
+		return true, nil
+	})
+}
+
+// until calls check until it returns nil or ctx ends.
+func until(ctx context.Context, check func(context.Context) error) error {
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		if err := check(ctx); err != nil {
+			return false, retry{err}
 		}
 		return true, nil
 	})

@@ -94,5 +94,5 @@ func (s site) postgresData(dir string) string {
 	if os.Getuid() != 0 {
 		return filepath.Join(dir, "data")
 	}
-	return fmt.Sprintf("/var/lib/postgresql/stanchion-%x", sha256.Sum256([]byte(s.cache)))[:len("/var/lib/postgresql/stanchion-")+8]
+	return fmt.Sprintf("/var/lib/postgresql/stanchion-%.4x", sha256.Sum256([]byte(s.cache)))
 }

@@ -25,6 +25,8 @@ type process struct {
 	user string         // run as this user when we are root; empty: as ourselves
 	quit syscall.Signal // how to stop it; 0: SIGKILL, since nothing here is kept
 	home string         // working folder; empty: the engine's folder
+
+	after func(context.Context) error // start only once this returns nil
 }
 
 func (p process) logFile(dir string) string { return filepath.Join(dir, p.name+".log") }

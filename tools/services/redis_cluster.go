@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"strings"
-	"time"
 )
 
 // redisCluster is three masters without replicas: enough to hold every key in
@@ -37,12 +36,7 @@ func (s site) redisCluster() engine {
 		addresses = append(addresses, "127.0.0.1:"+port)
 	}
 	e.setup = func(ctx context.Context) error {
-		err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
-			if err := all(ctx, "PONG", "ping"); err != nil {
-				return false, retry{err}
-			}
-			return true, nil
-		})
+		err := until(ctx, func(ctx context.Context) error { return all(ctx, "PONG", "ping") })
 		if err != nil {
 			return err
 		}

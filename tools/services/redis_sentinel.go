@@ -29,6 +29,11 @@ func (s site) redisSentinel() engine {
 		},
 		listens: []string{"127.0.0.1:" + primary, "127.0.0.1:" + replica},
 	}
+	// A Sentinel asks the primary for its replicas at its start, and then only
+	// every ten seconds: let it find the replica at the first look.
+	following := func(ctx context.Context) error {
+		return redisSays(ctx, "master_link_status:up", replica, "info", "replication")
+	}
 	var addresses []string
 	for _, port := range sentinels {
 		name := "sentinel-" + port
@@ -42,7 +47,7 @@ sentinel down-after-milliseconds %[2]s 1000
 sentinel failover-timeout %[2]s 4000
 sentinel parallel-syncs %[2]s 1
 `, port, sentinelMaster, primary)
-		e.processes = append(e.processes, process{name: name, argv: []string{"redis-server", name + ".conf", "--sentinel"}})
+		e.processes = append(e.processes, process{name: name, argv: []string{"redis-server", name + ".conf", "--sentinel"}, after: following})
 		addresses = append(addresses, "127.0.0.1:"+port)
 	}
 	e.listens = append(e.listens, addresses...)
