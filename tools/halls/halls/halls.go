@@ -12,7 +12,7 @@ import (
 	"github.com/stanchion-queue/stanchion/inventory/chart"
 )
 
-// Theatre is a house of 824 seats: stalls with a centre aisle and curved rows, and a circle numbered odd on the left
+// Theatre is a house of 836 seats: stalls with a centre aisle and curved rows, and a circle numbered odd on the left
 // and even on the right, so that printed numbers say nothing about neighbours.
 func Theatre() *chart.Chart {
 	c := &chart.Chart{
