@@ -1,0 +1,61 @@
+package room
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/stanchion-queue/stanchion/queue/line"
+)
+
+// Forecast is what the controller publishes with every call, a quarter of a second apart. All edges answer fans from it, so
+// that every fan reads the same status whichever edge answers.
+type Forecast struct {
+	Status line.Status `json:"status"` // all but server_time
+	// Velocity is how many ranks of each lane were called per second over the last minute: the signed schedule by which a
+	// cut-off edge goes on.
+	Velocity []float64 `json:"velocity"`
+	// Published grows when the current line's published part has changed and edges should read it again.
+	Published uint64 `json:"published"`
+	// Bypass: an operator has switched the room off.
+	Bypass bool `json:"bypass,omitempty"`
+
+	Gauges Gauges `json:"gauges"`
+}
+
+// Gauges are the controller's own measures, for consoles and metrics.
+type Gauges struct {
+	Active        int64   `json:"active"`          // sessions inside
+	Cap           int64   `json:"cap"`             //
+	Parked        int64   `json:"parked"`          // called fans waiting at the doors
+	RatePerSecond float64 `json:"rate_per_second"` // in force
+	CorePerSecond float64 `json:"core_per_second"` // what the core can bear; 0: not known
+	ShowUp        float64 `json:"show_up"`         // share of called fans who come
+	AnswerS       float64 `json:"answer_s"`        // mean time from call to door
+	FreedPerS     float64 `json:"freed_per_second"`
+	Expected      float64 `json:"expected"` // called fans still to come
+	Wanted        float64 `json:"wanted"`
+	Granted60     int64   `json:"granted_60s"`
+	Edges         int     `json:"edges"`
+	SealLagMs     int64   `json:"seal_lag_ms"`
+}
+
+// ParseForecast reads a published forecast; an empty one gives a zero value.
+func ParseForecast(doc []byte) (Forecast, error) {
+	var f Forecast
+	if len(doc) == 0 {
+		return f, nil
+	}
+	if err := json.Unmarshal(doc, &f); err != nil {
+		return Forecast{}, fmt.Errorf("read forecast: %w", err)
+	}
+	return f, nil
+}
+
+// Encode is the forecast as JSON.
+func (f Forecast) Encode() ([]byte, error) {
+	doc, err := json.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("encode forecast: %w", err)
+	}
+	return doc, nil
+}
