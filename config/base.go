@@ -47,3 +47,12 @@ rooms:
 routes:
   - {paths: ["/*"], upstream: origin, room: main}
 `
+
+// AllBase is what `stanchion all` runs on unless the operator says otherwise: the shop, without a waiting room.
+func AllBase() Base {
+	return Base{Name: "all", YAML: []byte(`upstreams:
+  shop: {role: core}
+routes:
+  - {paths: ["/*"], upstream: shop}
+`)}
+}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,4 +133,20 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Join makes one error of several of this package's, each of which may be nil.
+func Join(errs ...error) error {
+	var all Problems
+	for _, err := range errs {
+		var p *Problems
+		switch {
+		case err == nil:
+		case errors.As(err, &p):
+			all.List = append(all.List, p.List...)
+		default:
+			all.add(Problem{What: err.Error()})
+		}
+	}
+	return all.err()
 }

@@ -186,6 +186,9 @@ func validateUpstream(p *Problems, at func(string) Source, name string, c Config
 }
 
 func validateRoutes(p *Problems, at func(string) Source, c Config) (warnings []string) {
+	if len(c.Routes) == 0 {
+		warnings = append(warnings, "routes is empty: an edge answers every request with 404")
+	}
 	used := map[string]bool{}
 	for i, r := range c.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
@@ -347,11 +350,11 @@ func (c Config) CheckRoles(r Report, roles ...Role) error {
 	return p.err()
 }
 
-// CheckDemo refuses keys that only the demo may use.
-func (c Config) CheckDemo(r Report, demo bool) error {
+// CheckOpening refuses keys that only the demo may use.
+func (c Config) CheckOpening(r Report) error {
 	var p Problems
 	for _, name := range slices.Sorted(maps.Keys(c.Rooms)) {
-		if n := c.Rooms[name].Opening.OpensInS; n > 0 && !demo {
+		if n := c.Rooms[name].Opening.OpensInS; n > 0 {
 			key := "rooms." + name + ".opening.opens_in_s"
 			p.add(Problem{Source: r.Source(key), Key: key, Value: strconv.Itoa(n), What: "is for the demo only: after a restart nobody could say when the room opens", Do: "set opening.opens_at to a time"})
 		}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/stanchion-queue/stanchion/admin/health"
+	"github.com/stanchion-queue/stanchion/config"
+)
+
+// httpServer is a net/http server with a listener's limits. The caller serves and shuts it down.
+func httpServer(c config.Listener, h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           http.MaxBytesHandler(h, c.BodyBytes),
+		ReadHeaderTimeout: seconds(c.ReadHeaderS),
+		ReadTimeout:       seconds(c.ReadS),
+		WriteTimeout:      seconds(c.WriteS),
+		IdleTimeout:       seconds(c.IdleS),
+		MaxHeaderBytes:    c.HeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients that go away are no news
+	}
+}
+
+// operations is the handler of the operations listener.
+func (l *launch) operations() http.Handler {
+	return health.NewHandler(health.Options{
+		Board: l.board, Gatherer: l.registry, Version: l.version, Logger: l.log,
+		Config: func() ([]byte, error) { return l.current.Load().Masked() },
+		Digest: func() string { return l.current.Load().Digest() },
+	})
+}
+
+// serve runs s on ln and sends on failed if it ends by itself.
+func serve(s *http.Server, ln net.Listener, name string, failed chan<- error) {
+	if err := s.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		failed <- fmt.Errorf("serve listeners.%s: %w", name, err)
+	}
+}
+
+// shutdown ends s gracefully, or at the end of ctx at once.
+func shutdown(ctx context.Context, s *http.Server) error {
+	err := s.Shutdown(ctx)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
+}
