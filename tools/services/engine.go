@@ -165,7 +165,7 @@ func (s site) bringUp(ctx context.Context, e engine, install func() error, out i
 		}
 	}
 	if err := s.start(ctx, e); err != nil {
-		_, stopErr := s.bringDown(ctx, e) // its logs stay
+		_, stopErr := s.bringDown(context.WithoutCancel(ctx), e) // its logs stay
 		return "", errors.Join(err, stopErr)
 	}
 	return "started", nil

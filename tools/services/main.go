@@ -96,6 +96,9 @@ func choose(all []engine, wanted []string, starting bool) ([]engine, error) {
 		if i < 0 {
 			return nil, fmt.Errorf("no engine is called %q; there are: %s", name, strings.Join(names(all), " "))
 		}
+		if slices.Contains(names(chosen), name) {
+			return nil, fmt.Errorf("%q is named twice", name)
+		}
 		chosen = append(chosen, all[i])
 	}
 	return chosen, nil

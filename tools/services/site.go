@@ -73,14 +73,14 @@ func (s site) run(name string) string  { return filepath.Join(s.cache, "run", na
 func (s site) kept(name string) string { return filepath.Join(s.cache, "kept", name) }
 func (s site) envFile() string         { return filepath.Join(s.cache, "services.env") }
 
-// writeEnv records the addresses of everything that is up. Tests source the
-// file, so it is replaced in one step.
+// writeEnv records the addresses of everything that is up, and nothing of what
+// is given. Tests source the file, so it is replaced in one step.
 func (s site) writeEnv() error {
 	var text strings.Builder
 	text.WriteString("# Addresses of the engines that tools/services has started.\n")
 	for _, e := range s.engines() {
 		_, err := os.Stat(filepath.Join(e.dir, "fingerprint"))
-		if err != nil || e.alive() < len(e.processes) {
+		if err != nil || e.alive() < len(e.processes) || s.given(e) {
 			continue
 		}
 		for _, v := range e.env {

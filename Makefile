@@ -1,0 +1,81 @@
+# `make help` lists what there is. Real engines live outside the repository,
+# under $STANCHION_CACHE; their addresses are in its file services.env.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export STANCHION_CACHE ?= $(HOME)/.cache/stanchion
+SERVICES := go run ./tools/services
+WITH_ENGINES := set -a; . "$$STANCHION_CACHE/services.env"; set +a;
+TAGS := it,ui
+FUZZTIME ?= 5s
+BENCH ?= .
+ARGS ?=
+
+# The race detector needs a C compiler; nothing else here does.
+RACE := $(if $(shell command -v gcc),-race)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: build
+build: ## build bin/stanchion
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stanchion ./cmd/stanchion
+
+.PHONY: run
+run: build ## the demo: every role in one process on embedded stores (ARGS='--flag ...')
+	@exec bin/stanchion demo $(ARGS)
+
+.PHONY: test
+test: ## everything: vet, unit and integration tests; installs and starts what it needs
+	@$(MAKE) services
+	go vet -tags $(TAGS) ./...
+	@$(MAKE) unit
+	@$(MAKE) it
+
+.PHONY: unit
+unit: ## unit, property and virtual-time tests, fuzz seeds, import rules; no engines
+	@test -n '$(RACE)' || echo 'gcc is missing: running without the race detector'
+	go test $(RACE) -p 2 -timeout 10m ./...
+
+# A package has integration tests if one of its files carries the build tag.
+IT_PACKAGES = $(shell git grep -lE '^//go:build it$$' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,')
+
+.PHONY: it
+it: ## tests against the real engines; needs `make services`
+	@test -e "$$STANCHION_CACHE/services.env" || { echo 'no engines: run make services first' >&2; exit 1; }
+	@test -n '$(IT_PACKAGES)' || { echo 'no package has a test file with "//go:build it"' >&2; exit 1; }
+	$(WITH_ENGINES) go test -tags it -p 2 -count=1 -timeout 10m $(IT_PACKAGES)
+
+.PHONY: ui
+ui: ## the pages in a real browser; installs Chromium and its driver
+	@$(SERVICES) up browser
+	$(WITH_ENGINES) go test -tags ui -count=1 -timeout 10m ./tools/journeys/...
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, import rules, known vulnerabilities
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt -w needed:"; echo "$$unformatted"; exit 1; }
+	go vet -tags $(TAGS) ./...
+	go tool staticcheck -tags $(TAGS) ./...
+	go test -count=1 .
+	@tools/vulnerabilities.sh
+
+.PHONY: bench
+bench: ## all Go benchmarks with allocations (BENCH=pattern)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for a while (FUZZTIME=5s each)
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: services
+services: ## obtain and start the real engines (Debian; root if packages are missing)
+	@$(SERVICES) up
+
+.PHONY: services-stop
+services-stop: ## stop the engines that make services has started
+	@$(SERVICES) down
