@@ -8,7 +8,9 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"hash/fnv"
 
 	"github.com/stanchion-queue/stanchion/queue/line"
 )
@@ -17,8 +19,10 @@ import (
 // transaction embedded) and judges by store time, never by a caller's clock. All methods are safe for concurrent use.
 //
 // Except for Lead, Regen, Beat, Restore and Create, each step carries the generation (gen) that the caller believes in; in a store that
-// has another, or none, it changes nothing and returns a *GenError. An error that is neither *GenError nor one of the
-// sentinels below means the outcome is unknown: every step may be repeated as it is.
+// has another, or none, it changes nothing and returns a *GenError. A gen belongs to one store process: after a failover or a restart
+// of a server it counts as unset. While none is set, the leader may prepare the room with an empty gen: Configure, StartLine and
+// UpdateLine accept it. A room that is not there (not made yet, or the store was emptied) is ErrNoRoom for every step. An error that is
+// neither *GenError nor one of the sentinels below means the outcome is unknown: every step may be repeated as it is.
 type Store interface {
 	// Create makes the room's control record when there is none, without gen; it changes nothing otherwise.
 	Create(ctx context.Context, room string) error
@@ -29,10 +33,12 @@ type Store interface {
 
 	// Flush reports what an edge stamped, renewed and ended since the last flush and brings back what changed. It may be
 	// repeated with the same No and content; a known No with other content returns ErrClone: the process was cloned and must
-	// draw a new incarnation.
+	// draw a new incarnation. An edge is registered by its first flush, whose No is 0 or 1; a later No of an edge that is not
+	// registered is answered with Reaped and changes nothing.
 	Flush(ctx context.Context, room string, f Flush) (FlushReply, error)
 	// Claim decides up to 64 claims in order. Results are in the order of the claims. When replication was not met the error is
-	// ErrReplication and the results must not become passes; the same claims may be repeated (idempotent).
+	// ErrReplication and the results must not become passes; the same claims may be repeated (idempotent). An edge that is not
+	// registered gets ErrUnknownEdge.
 	Claim(ctx context.Context, room string, c ClaimBatch) ([]ClaimResult, error)
 
 	// The controller's half. Token proves leadership; another token than the stored one returns ErrNotLeader.
@@ -57,7 +63,8 @@ type Store interface {
 	Call(ctx context.Context, room string, c Call) (CallReply, error)
 	// Free releases ended places whose end every living edge has seen.
 	Free(ctx context.Context, room, gen, token string) (freed int, err error)
-	// Reap takes over the sessions of an edge silent for longer than silentMs, or at once when its death is proven (now).
+	// Reap takes over the sessions of an edge silent for longer than silentMs, or at once when its death is proven (now) or it
+	// has said bye. An edge that is not silent for so long keeps everything, and one that is not registered has nothing: moved is 0.
 	Reap(ctx context.Context, room, gen, token string, edge line.Incarnation, silentMs int64, now bool) (moved int, err error)
 	// Open lets arrivals enter without a ticket again; ErrNotIdle unless every lane is called out, nothing is unsealed,
 	// nobody is parked and the room is less than 90% full.
@@ -89,6 +96,7 @@ var (
 	ErrNoLine      = errors.New("queue: no such line")
 	ErrNoRoom      = errors.New("queue: no such room")
 	ErrGenSet      = errors.New("queue: restore is only possible while gen is unset")
+	ErrUnknownEdge = errors.New("queue: edge is not registered, or was reaped")
 )
 
 // GenError is returned when the caller's generation is not the store's: the store failed over, was emptied, or is being restored.
@@ -116,6 +124,7 @@ type Control struct {
 	Sealed    line.Window
 	Chain     [32]byte
 	Granted60 int64 // grants in the last 60 s
+	Late      int64 // tickets reported after their window was sealed, since the room was created
 	Settings  Settings
 	Forecast  []byte // JSON the controller published with its last call (agent and controller share its type)
 }
@@ -173,7 +182,8 @@ type Flush struct {
 	No         uint64      // grows by one per new flush
 	MarkMs     int64       // every renewal honoured up to this store time is in this or an earlier flush
 	Cursor     int64       // last end-feed position applied
-	Complete   line.Window // every stamp before this window of the current line is reported
+	Line       line.ID     // the line that Complete and SealedSeen speak of; zero: the store's current line
+	Complete   line.Window // every stamp before this window of Line is reported
 	Rows       []Row
 	Renewals   []Renewal
 	Ends       []line.SessionID
@@ -181,7 +191,7 @@ type Flush struct {
 	Parked     []int64 // claims parked at this edge's door per lane, without those held by the network share
 	Arrivals   []Arrival
 	Bye        bool        // last flush of a draining edge
-	SealedSeen line.Window // windows of the current line whose seal the edge holds
+	SealedSeen line.Window // windows of Line whose seal the edge holds; another line than the current one counts as 0
 	LobbySeen  int64       // reserved for gauges: fans seen in the lobby during the last minute
 }
 
@@ -210,10 +220,13 @@ type Arrival struct {
 // FlushReply is what changed.
 type FlushReply struct {
 	Control Control
-	Seals   []SealedRange // seals from SealedSeen on
-	Feed    []FeedEntry   // after Cursor, oldest first
-	Leases  []Lease       // of this flush's renewals, once replication was met; others are absent and keep their old lease
-	Reaped  bool          // this incarnation is no longer registered: draw a new one
+	Seals   []SealedRange // seals of the current line from SealedSeen on, oldest first, at most 6,000 windows; more follow
+	Feed    []FeedEntry   // after Cursor, oldest first, at most 4,096 entries; more follow
+	// Leases answers this flush's renewals once replication was met. A session that is over or unknown comes back with EndMs 0.
+	// One that is missing keeps its old lease for now, because its home is just changing: ask again with the next flush.
+	Leases     []Lease
+	Replicated bool // replication was met, or this flush needed none
+	Reaped     bool // this incarnation is no longer registered: draw a new one
 }
 
 // Lease is a session's lease end in the store.
@@ -224,7 +237,8 @@ type Lease struct {
 	Home    line.Incarnation
 }
 
-// SealedRange is a run of sealed windows with its link of the seal chain.
+// SealedRange is a run of sealed windows. Chain is the link of the seal chain after its last window; for an edge that keeps up each
+// range is one seal, for one that is far behind several seals are merged.
 type SealedRange struct {
 	Line     line.ID
 	From, To line.Window
@@ -264,7 +278,7 @@ type Claim struct {
 	Rank    uint64
 	Stamp   line.Stamp
 	Who     line.Who
-	WhoKind line.WhoKind
+	WhoKind line.WhoKind // WhoNone: Who is random and is not kept; the stamp alone makes the ticket single-use
 	Session line.SessionID
 	Group   string // client network, empty: no share limit
 	Door    line.Door
@@ -327,7 +341,7 @@ type EdgeState struct {
 	No       uint64
 	MarkMs   int64
 	Cursor   int64
-	Complete line.Window
+	Complete line.Window // of the current line; 0 while the edge still speaks of another
 	SeenMs   int64
 	Parked   []int64
 	Sessions int64
@@ -363,11 +377,77 @@ type CallReply struct {
 	GrantedTotal int64     // grants since the room was created
 }
 
-// LineState is a line's published part and its call state.
+// LineState is a line's published part and its call state. For StartLine the length of Lanes says how many lanes the line has
+// (at least 1); what they, Sealed and Chain hold is the store's own and is not taken from the caller.
 type LineState struct {
 	Line      line.ID
 	Published line.Published
+	Honours   []line.ID // older lines that stay claimable, oldest first, as the record says
 	Lanes     []LaneControl
 	Sealed    line.Window
 	Chain     [32]byte
+}
+
+// WithDefaults fills the lease and burst lengths that are zero with the product's defaults. Stores keep settings in this form.
+func (s Settings) WithDefaults() Settings {
+	for _, d := range []struct {
+		v   *int64
+		def int64
+	}{
+		{&s.FirstLeaseMs, 30_000}, {&s.EnterLeaseMs, 10_000}, {&s.IdleMs, 300_000}, {&s.StayMaxMs, 900_000},
+		{&s.GraceMs, 120_000}, {&s.OutageBoundMs, 240_000},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.def
+		}
+	}
+	if s.BurstS <= 0 {
+		s.BurstS = 1
+	}
+	return s
+}
+
+// Digest is a fingerprint of the flush's content without Gen: a store tells a repeated flush from a cloned process by it.
+func (f *Flush) Digest() uint64 {
+	h := fnv.New64a()
+	var buf [8]byte
+	num := func(v uint64) {
+		binary.BigEndian.PutUint64(buf[:], v)
+		h.Write(buf[:])
+	}
+	num(uint64(f.Edge))
+	num(f.No)
+	num(uint64(f.MarkMs))
+	num(uint64(f.Cursor))
+	h.Write(f.Line[:])
+	num(uint64(f.Complete))
+	num(uint64(len(f.Rows)))
+	for _, r := range f.Rows {
+		h.Write(r.Line[:])
+		num(uint64(r.Edge))
+		num(uint64(r.Win)<<32 | uint64(r.Count))
+		num(uint64(r.Lane))
+	}
+	num(uint64(len(f.Renewals)))
+	for _, r := range f.Renewals {
+		h.Write(r.Session[:])
+		num(uint64(r.UntilMs))
+	}
+	num(uint64(len(f.Ends)))
+	for _, e := range f.Ends {
+		h.Write(e[:])
+	}
+	num(uint64(len(f.Arrivals)))
+	for _, a := range f.Arrivals {
+		num(uint64(a.AgeMs))
+		num(uint64(a.Lane)<<32 | uint64(a.Count))
+	}
+	num(uint64(len(f.Parked)))
+	for _, p := range f.Parked {
+		num(uint64(p))
+	}
+	if f.Bye {
+		num(1)
+	}
+	return h.Sum64()
 }
