@@ -4,11 +4,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
 
-export STANCHION_CACHE ?= $(HOME)/.cache/stanchion
-SERVICES := go run ./tools/services
-WITH_ENGINES := set -a; . "$$STANCHION_CACHE/services.env"; set +a;
+# Not exported: stanchion takes every STANCHION_ variable for a setting.
+STANCHION_CACHE ?= $(HOME)/.cache/stanchion
+unexport STANCHION_CACHE
+ADDRESSES := $(STANCHION_CACHE)/services.env
+SERVICES := STANCHION_CACHE='$(STANCHION_CACHE)' go run ./tools/services
+WITH_ENGINES := set -a; . '$(ADDRESSES)'; set +a;
 TAGS := it,ui
 FUZZTIME ?= 5s
 BENCH ?= .
@@ -31,11 +34,11 @@ run: build ## the demo: every role in one process on embedded stores (ARGS='--fl
 	@exec bin/stanchion demo $(ARGS)
 
 .PHONY: test
-test: ## everything: vet, unit and integration tests; installs and starts what it needs
-	@$(MAKE) services
+test: services vet unit it ## everything: vet, unit and integration tests; installs and starts what it needs
+
+.PHONY: vet
+vet: ## go vet, test files of every build tag included
 	go vet -tags $(TAGS) ./...
-	@$(MAKE) unit
-	@$(MAKE) it
 
 .PHONY: unit
 unit: ## unit, property and virtual-time tests, fuzz seeds, import rules; no engines
@@ -43,11 +46,11 @@ unit: ## unit, property and virtual-time tests, fuzz seeds, import rules; no eng
 	go test $(RACE) -p 2 -timeout 10m ./...
 
 # A package has integration tests if one of its files carries the build tag.
-IT_PACKAGES = $(shell git grep -lE '^//go:build it$$' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,')
+IT_PACKAGES = $(shell git grep --untracked -lE '^//go:build it$$' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,')
 
 .PHONY: it
 it: ## tests against the real engines; needs `make services`
-	@test -e "$$STANCHION_CACHE/services.env" || { echo 'no engines: run make services first' >&2; exit 1; }
+	@test -e '$(ADDRESSES)' || { echo 'no engines: run make services first' >&2; exit 1; }
 	@test -n '$(IT_PACKAGES)' || { echo 'no package has a test file with "//go:build it"' >&2; exit 1; }
 	$(WITH_ENGINES) go test -tags it -p 2 -count=1 -timeout 10m $(IT_PACKAGES)
 
@@ -57,9 +60,8 @@ ui: ## the pages in a real browser; installs Chromium and its driver
 	$(WITH_ENGINES) go test -tags ui -count=1 -timeout 10m ./tools/journeys/...
 
 .PHONY: lint
-lint: ## gofmt, vet, staticcheck, import rules, known vulnerabilities
+lint: vet ## gofmt, vet, staticcheck, import rules, known vulnerabilities
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt -w needed:"; echo "$$unformatted"; exit 1; }
-	go vet -tags $(TAGS) ./...
 	go tool staticcheck -tags $(TAGS) ./...
 	go test -count=1 .
 	@tools/vulnerabilities.sh
@@ -79,3 +81,9 @@ services: ## obtain and start the real engines (Debian; root if packages are mis
 .PHONY: services-stop
 services-stop: ## stop the engines that make services has started
 	@$(SERVICES) down
+
+.PHONY: docs
+docs: ## write the generated pages of docs/reference
+	@mkdir -p docs/reference bin
+	go run ./cmd/stanchion config reference > bin/config.md
+	@mv bin/config.md docs/reference/config.md

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 const chromium = "/usr/bin/chromium"
@@ -21,13 +23,17 @@ func (s site) browser() engine {
 		version:   "Chromium of Debian",
 		onRequest: true,
 		dir:       s.run("browser"),
-		needs:     []tool{{chromium, "chromium"}, {"node", "nodejs"}, {"npm", "npm"}},
+		needs:     []tool{{chromium, "chromium"}},
 		env: []variable{
 			{"STANCHION_TEST_CHROMIUM", chromium},
 			{"STANCHION_TEST_NODE_MODULES", modules},
 		},
 	}
 	e.obtain = func(ctx context.Context) error {
+		version, err := output(ctx, project, "node", "--version")
+		if err != nil || !newEnough(version) {
+			return fmt.Errorf("needs Node.js 20 or newer with npm, and Debian 12 has only 18 (node --version: %q, %v)", strings.TrimSpace(version), err)
+		}
 		lock, err := os.ReadFile(filepath.Join(project, "package-lock.json"))
 		if err != nil {
 			return err
@@ -49,4 +55,11 @@ func (s site) browser() engine {
 		return err
 	}
 	return e
+}
+
+// newEnough reads what node --version prints, such as v20.20.2.
+func newEnough(version string) bool {
+	major, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(version), "v"), ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 20
 }

@@ -23,7 +23,6 @@ func (s site) consul() engine {
 		name:    "consul",
 		version: "1.11.11",
 		dir:     s.run("consul"),
-		needs:   []tool{{"go", "golang-go"}},
 		listens: []string{host + api, host + rpc, host + lan, host + wan},
 		processes: []process{{name: "consul", argv: []string{binary, "agent", "-dev", "-datacenter", "dc1", "-node", "dc1-1",
 			"-http-port", api, "-server-port", rpc, "-serf-lan-port", lan, "-serf-wan-port", wan,

@@ -444,8 +444,8 @@ func TestNewSite(t *testing.T) {
 	if _, err := newSite(get); err == nil {
 		t.Error("no place for the cache, and no error")
 	}
-	env["HOME"] = "/home/x"
-	if s, err := newSite(get); err != nil || s.cache != "/home/x/.cache/stanchion" {
+	env["HOME"] = "/srv/x"
+	if s, err := newSite(get); err != nil || s.cache != "/srv/x/.cache/stanchion" {
 		t.Errorf("got %q, %v", s.cache, err)
 	}
 	env["STANCHION_CACHE"] = "/var/cache/st"
@@ -538,5 +538,13 @@ func TestOutputCarriesTheLastLines(t *testing.T) {
 	}
 	if got := tail("a\nb\nc\n", 2); got != "b\nc" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestNewEnough(t *testing.T) {
+	for version, want := range map[string]bool{"v20.20.2\n": true, "v22.0.0": true, "v18.19.0\n": false, "": false, "20": true, "vx": false} {
+		if newEnough(version) != want {
+			t.Errorf("%q: got %v", version, !want)
+		}
 	}
 }
