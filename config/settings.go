@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -42,3 +43,19 @@ var (
 	ErrConflict   = errors.New("settings document was changed meanwhile")
 	ErrInvalid    = errors.New("settings document refused")
 )
+
+// CheckPut refuses what no implementation of Settings stores: the error wraps ErrInvalid and says why.
+func CheckPut(room string, doc []byte, who, why string) error {
+	if !formats["name"].ok(room) {
+		return fmt.Errorf("%w: room %s: allowed are %s", ErrInvalid, show(room), formats["name"].words)
+	}
+	for _, text := range []struct{ name, value string }{{"who", who}, {"why", why}} {
+		if n := len(text.value); n < 1 || n > 1000 || !isUTF8(text.value) {
+			return fmt.Errorf("%w: %s has %d bytes; allowed are 1 to 1000 of UTF-8", ErrInvalid, text.name, n)
+		}
+	}
+	if _, err := ParseRoom(room, doc); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
