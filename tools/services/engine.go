@@ -154,6 +154,11 @@ func (s site) bringUp(ctx context.Context, e engine, install func() error, out i
 	if _, err := s.bringDown(ctx, e); err != nil {
 		return "", err
 	}
+	for _, address := range e.listens {
+		if err := free(address); err != nil {
+			return "", fmt.Errorf("%w; stop that program, or set %s to use it", err, e.env[0].name)
+		}
+	}
 	if len(e.missing()) > 0 {
 		if err := install(); err != nil {
 			return "", err
@@ -172,11 +177,6 @@ func (s site) bringUp(ctx context.Context, e engine, install func() error, out i
 }
 
 func (s site) start(ctx context.Context, e engine) error {
-	for _, address := range e.listens {
-		if err := free(address); err != nil {
-			return fmt.Errorf("%w; stop that program, or set %s to use it", err, e.env[0].name)
-		}
-	}
 	if err := freshFolder(e.dir, e.files); err != nil {
 		return err
 	}
