@@ -3,5 +3,5 @@ package bus
 import "fmt"
 
 func dedupeKey(e Event) string {
-	return fmt.Sprintf("%s/%s/%s/%d.%d", e.Topic, e.Key, e.Type, e.Generation, e.Version)
+	return fmt.Sprintf("%s/%s/%s/%s/%d.%d", e.Topic, e.Key, e.Type, e.Subject, e.Generation, e.Version)
 }

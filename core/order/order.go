@@ -53,7 +53,6 @@ const (
 	HoldPinned   HoldState = "pinned"
 	HoldSelling  HoldState = "selling"
 	HoldSold     HoldState = "sold"
-	HoldCooling  HoldState = "cooling" // taken back from a sale, not yet on offer again
 	HoldReleased HoldState = "released"
 	HoldRefused  HoldState = "refused" // the inventory said no
 )
@@ -87,7 +86,8 @@ type UnitState string
 const (
 	UnitLive      UnitState = "live"
 	UnitRefunding UnitState = "refunding" // its ticket is void, the money is on its way
-	UnitRefunded  UnitState = "refunded"  // the money is back, the seat not yet on offer
+	UnitRefunded  UnitState = "refunded"  // the money is back, the seat is still sold
+	UnitCooling   UnitState = "cooling"   // the seat is taken back, not yet on offer
 	UnitReturned  UnitState = "returned"
 )
 

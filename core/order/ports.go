@@ -31,6 +31,7 @@ const (
 	Frozen                  // the block is frozen by the auditor; ask again later
 	NoSeat                  // there is no such seat
 	TooShort                // the lease asked for is shorter than the inventory can keep
+	Busy                    // nothing was done and nothing will be; try later
 )
 
 func (o Outcome) String() string {
@@ -49,6 +50,8 @@ func (o Outcome) String() string {
 		return "no-seat"
 	case TooShort:
 		return "too-short"
+	case Busy:
+		return "busy"
 	}
 	return "unknown"
 }

@@ -42,6 +42,7 @@ type Payment struct {
 	CaptureBefore time.Time
 	UnknownSince  time.Time // zero unless the last call's outcome is unknown
 	LookAt        time.Time // when to fetch the provider's object next; zero = never
+	Spare         bool      // another attempt pays the order; whatever this one holds goes back
 	Created       time.Time
 }
 
@@ -74,6 +75,7 @@ type Refund struct {
 	Reason    string
 	Ref       string // the provider's id of it
 	Attempt   int    // raised by a retry; part of the provider's key
+	LookAt    time.Time
 	Created   time.Time
 }
 
