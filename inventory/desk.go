@@ -81,7 +81,8 @@ type Desk interface {
 	// Rescue sells seats that are free, for an order whose hold ran out. ErrSeatsTaken when they are not.
 	Rescue(ctx context.Context, performance uuid.UUID, block int16, seats []int16, order uuid.UUID) error
 	// Unsell takes seats back from an order; they stay out of sale, cooling, until OpenSeats(…, chart.KillCooling).
-	// Seats that are not the order's are no error.
+	// Seats that are not the order's are no error. A seat sold a short time ago still carries the lease it was sold under
+	// and is not free before that ends, or before Release with that hold id.
 	Unsell(ctx context.Context, performance uuid.UUID, block int16, seats []int16, order uuid.UUID) error
 	// Kill takes free seats out of sale for a reason (chart.Kill…, never 0).
 	Kill(ctx context.Context, performance uuid.UUID, block int16, seats []int16, reason int16) error

@@ -327,6 +327,7 @@ type Performance struct {
 	ImportedAt time.Time        // when it was registered
 	Complete   bool             // every block exists
 	Sale       State            // wanted state: Closed, Open, Paused or Draining
+	Settled    bool             // every block has been brought to Sale
 	Version    int64            // every change adds one; 1 when registered
 }
 
@@ -345,7 +346,7 @@ type Registry interface {
 	Performance(ctx context.Context, id uuid.UUID) (Performance, error)
 	// Performances gives all entries, oldest first.
 	Performances(ctx context.Context) ([]Performance, error)
-	// UpdatePerformance stores Complete and Sale of p, if the entry still has p.Version, and gives it the next. Else
+	// UpdatePerformance stores Complete, Sale and Settled of p, if the entry still has p.Version, and gives it the next. Else
 	// ErrVersion. After any other error the caller reads again.
 	UpdatePerformance(ctx context.Context, p Performance) error
 }

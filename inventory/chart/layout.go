@@ -3,6 +3,7 @@ package chart
 import (
 	"fmt"
 	"math"
+	"sync"
 )
 
 // Block sizes. A block is the unit the store changes at once.
@@ -13,12 +14,14 @@ const (
 )
 
 // Layout says which block and number every seat of a chart has. It follows from the chart and the block size alone, and
-// sold tickets depend on it: the rule of Chart.Layout must never change.
+// sold tickets depend on it: the rule of Chart.Layout must never change. It is safe for concurrent use.
 type Layout struct {
 	Chart      *Chart
 	BlockSeats int
 	Blocks     []Block
-	places     map[string]Place
+
+	index  sync.Once // most users never look for an id, and the index of a stadium is large
+	places map[string]Place
 }
 
 // Place is a seat's address in the store.
@@ -39,7 +42,7 @@ func (c *Chart) Layout(blockSeats int) (*Layout, error) {
 	if blockSeats < MinBlockSeats || blockSeats > MaxBlockSeats {
 		return nil, fmt.Errorf("split the chart into blocks: %d seats a block is not between %d and %d", blockSeats, MinBlockSeats, MaxBlockSeats)
 	}
-	l := &Layout{Chart: c, BlockSeats: blockSeats, places: make(map[string]Place, c.SeatCount())}
+	l := &Layout{Chart: c, BlockSeats: blockSeats}
 	var present []Ref
 	flush := func() {
 		if len(present) > 0 {
@@ -68,11 +71,6 @@ func (c *Chart) Layout(blockSeats int) (*Layout, error) {
 	if len(l.Blocks) > math.MaxInt16 {
 		return nil, fmt.Errorf("split the chart into blocks: %d blocks of %d seats are more than %d", len(l.Blocks), blockSeats, math.MaxInt16)
 	}
-	for b := range l.Blocks {
-		for n, r := range l.Blocks[b].Seats {
-			l.places[c.seat(r).ID] = Place{int16(b), int16(n)}
-		}
-	}
 	return l, nil
 }
 
@@ -80,6 +78,14 @@ func (c *Chart) seat(r Ref) *Seat { return &c.Sections[r.Section].Rows[r.Row].Se
 
 // Find gives the place of the seat with this id.
 func (l *Layout) Find(id string) (Place, bool) {
+	l.index.Do(func() {
+		l.places = make(map[string]Place, l.Chart.SeatCount())
+		for b := range l.Blocks {
+			for n, r := range l.Blocks[b].Seats {
+				l.places[l.Chart.seat(r).ID] = Place{int16(b), int16(n)}
+			}
+		}
+	})
 	p, ok := l.places[id]
 	return p, ok
 }

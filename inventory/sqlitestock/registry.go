@@ -44,9 +44,9 @@ func (s *Stock) AddPerformance(ctx context.Context, p inventory.Performance) (in
 		return p, err
 	}
 	err = s.submit(ctx, func(ctx context.Context) error {
-		_, err := s.conn.ExecContext(ctx, `INSERT INTO performance (id, chart, block_seats, blocks, channels, imported_at, complete, sale, version)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO NOTHING`,
-			p.ID[:], p.Chart[:], p.BlockSeats, p.Blocks, string(channels), p.ImportedAt.UnixMilli(), p.Complete, p.Sale)
+		_, err := s.conn.ExecContext(ctx, `INSERT INTO performance (id, chart, block_seats, blocks, channels, imported_at, complete, sale, settled, version)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO NOTHING`,
+			p.ID[:], p.Chart[:], p.BlockSeats, p.Blocks, string(channels), p.ImportedAt.UnixMilli(), p.Complete, p.Sale, p.Settled)
 		return err
 	})
 	if err != nil {
@@ -55,14 +55,14 @@ func (s *Stock) AddPerformance(ctx context.Context, p inventory.Performance) (in
 	return s.Performance(ctx, p.ID)
 }
 
-const performanceColumns = `SELECT id, chart, block_seats, blocks, channels, imported_at, complete, sale, version FROM performance `
+const performanceColumns = `SELECT id, chart, block_seats, blocks, channels, imported_at, complete, sale, settled, version FROM performance `
 
 func scanPerformance(scan func(...any) error) (inventory.Performance, error) {
 	var p inventory.Performance
 	var id, chart []byte
 	var channels string
 	var at int64
-	if err := scan(&id, &chart, &p.BlockSeats, &p.Blocks, &channels, &at, &p.Complete, &p.Sale, &p.Version); err != nil {
+	if err := scan(&id, &chart, &p.BlockSeats, &p.Blocks, &channels, &at, &p.Complete, &p.Sale, &p.Settled, &p.Version); err != nil {
 		return p, err
 	}
 	p.ID, p.ImportedAt = uuid.UUID(id), time.UnixMilli(at).UTC()
@@ -110,8 +110,8 @@ func (s *Stock) Performances(ctx context.Context) ([]inventory.Performance, erro
 func (s *Stock) UpdatePerformance(ctx context.Context, p inventory.Performance) error {
 	var changed int64
 	err := s.submit(ctx, func(ctx context.Context) error {
-		res, err := s.conn.ExecContext(ctx, `UPDATE performance SET complete = ?, sale = ?, version = version + 1 WHERE id = ? AND version = ?`,
-			p.Complete, p.Sale, p.ID[:], p.Version)
+		res, err := s.conn.ExecContext(ctx, `UPDATE performance SET complete = ?, sale = ?, settled = ?, version = version + 1 WHERE id = ? AND version = ?`,
+			p.Complete, p.Sale, p.Settled, p.ID[:], p.Version)
 		if err != nil {
 			return err
 		}

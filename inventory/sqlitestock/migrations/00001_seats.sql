@@ -36,7 +36,8 @@ CREATE TABLE performance (
   channels    TEXT    NOT NULL, -- JSON object: category -> channel
   imported_at INTEGER NOT NULL, -- unix milliseconds
   complete    INTEGER NOT NULL,
-  sale        INTEGER NOT NULL,
+  sale        INTEGER NOT NULL, -- wanted state of all blocks
+  settled     INTEGER NOT NULL, -- all blocks have it
   version     INTEGER NOT NULL
 ) STRICT;
 
