@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,8 +14,8 @@ type Settings interface {
 	// Get returns the current document and its version. ErrNoSettings: the room has none yet.
 	Get(ctx context.Context, room string) (doc []byte, version string, err error)
 
-	// Put stores doc if the current version is ifVersion ("" for a room that has none yet) and returns the new one;
-	// otherwise it changes nothing and returns ErrConflict. who and why (1 to 1,000 bytes each) go into the audit row.
+	// Put stores doc (JSON) if the current version is ifVersion ("" for a room that has none yet) and returns the new one;
+	// otherwise it changes nothing and returns ErrConflict. White space outside of texts may be lost. who and why (1 to 1,000 bytes each) go into the audit row.
 	// An error other than ErrConflict and ErrInvalid leaves open whether the document was stored: Get again.
 	Put(ctx context.Context, room string, doc []byte, ifVersion, who, why string) (version string, err error)
 
@@ -23,7 +24,8 @@ type Settings interface {
 	// caller goes on with the last good document. It returns when ctx ends, with ctx's error.
 	Watch(ctx context.Context, changed func(room string, doc []byte, version string)) error
 
-	// History lists past versions of a room's document, newest first, at most limit (1 to 1,000).
+	// History lists the versions of a room's document, newest first, at most limit (1 to 1,000). At least the last 100
+	// are kept.
 	History(ctx context.Context, room string, limit int) ([]Revision, error)
 }
 
@@ -53,6 +55,9 @@ func CheckPut(room string, doc []byte, who, why string) error {
 		if n := len(text.value); n < 1 || n > 1000 || !isUTF8(text.value) {
 			return fmt.Errorf("%w: %s has %d bytes; allowed are 1 to 1000 of UTF-8", ErrInvalid, text.name, n)
 		}
+	}
+	if !json.Valid(doc) {
+		return fmt.Errorf("%w: it is not JSON", ErrInvalid)
 	}
 	if _, err := ParseRoom(room, doc); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -88,6 +88,7 @@ func Run(t *testing.T, open func(t *testing.T) config.Settings) {
 			"nobody":          {"main", "", "why", Document(t, 1)},
 			"out of range":    {"main", "ada", "why", []byte(`{"host":"a.example","cap":0}`)},
 			"unknown key":     {"main", "ada", "why", []byte(`{"host":"a.example","cup":1}`)},
+			"yaml":            {"main", "ada", "why", []byte("host: a.example\n")},
 			"not a document":  {"main", "ada", "why", []byte(`{{`)},
 			"too long":        {"main", "ada", "why", bytes.Repeat([]byte("#"), config.MaxDocumentBytes+1)},
 			"reason too long": {"main", "ada", string(bytes.Repeat([]byte("x"), 1001)), Document(t, 1)},
@@ -98,6 +99,23 @@ func Run(t *testing.T, open func(t *testing.T) config.Settings) {
 		}
 		if _, _, err := s.Get(t.Context(), "main"); !errors.Is(err, config.ErrNoSettings) {
 			t.Errorf("a refused document was stored: %v", err)
+		}
+	})
+
+	t.Run("hundred versions are kept", func(t *testing.T) {
+		s := open(t)
+		version := ""
+		for i := 1; i <= 105; i++ {
+			version = put(t, s, "main", Document(t, i), version, fmt.Sprintf("change %d", i))
+		}
+		h, err := s.History(t.Context(), "main", 1000)
+		if err != nil || len(h) < 100 {
+			t.Fatalf("History: %d versions, %v; want 100 or more", len(h), err)
+		}
+		for i, r := range h {
+			if want := fmt.Sprintf("change %d", 105-i); r.Why != want {
+				t.Fatalf("History[%d] is %q, want %q", i, r.Why, want)
+			}
 		}
 	})
 
