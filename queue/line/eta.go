@@ -3,6 +3,7 @@ package line
 import (
 	"encoding/base64"
 	"math"
+	"math/bits"
 	"time"
 )
 
@@ -15,10 +16,14 @@ const (
 	ETAEarly    = "early"    // nobody had time to leave yet: a wide guess from the room's size and stay
 )
 
-// Bounds of a page's polls.
+// Bounds of a page's polls. What a status object asks for outside of them is not followed: a mistake there must neither silence all
+// pages nor let them loose.
 const (
-	minPollMs = 2_000
-	maxPollMs = 60_000
+	leastPollMs   = 1_000
+	mostPollMs    = 300_000
+	defaultPollMs = 2_000
+	defaultMaxMs  = 60_000
+	mostSpread    = 0.5
 )
 
 // Interval is an 80% interval for the time until a place is called.
@@ -59,34 +64,30 @@ func (e ETA) ahead(called, rank uint64) float64 {
 	if err != nil || len(shares) == 0 {
 		return n
 	}
-	present, share := 0.0, func(block uint64) float64 {
-		switch {
-		case block < e.FromBlock:
-			return shares[0]
-		case block-e.FromBlock >= uint64(len(shares)):
-			return shares[len(shares)-1]
+	// Blocks before the first described one count like it, those after the last like the last.
+	present := 0.0
+	for i, share := range shares {
+		from, to := uint64(0), rank
+		if i > 0 {
+			from = blockStart(e, i)
 		}
-		return shares[block-e.FromBlock]
-	}
-	for at := called; at < rank; {
-		block := at / e.BlockSize
-		if block >= e.FromBlock+uint64(len(shares)) { // all further blocks have the last known share
-			return present + float64(rank-at)*share(block)
+		if i < len(shares)-1 {
+			to = blockStart(e, i+1)
 		}
-		end := rank
-		if block+1 <= math.MaxUint64/e.BlockSize {
-			end = min(rank, (block+1)*e.BlockSize)
+		if from, to = max(from, called), min(to, rank); from < to {
+			present += float64(to-from) * share
 		}
-		if block < e.FromBlock {
-			end = rank
-			if e.FromBlock <= math.MaxUint64/e.BlockSize {
-				end = min(rank, e.FromBlock*e.BlockSize)
-			}
-		}
-		present += float64(end-at) * share(block)
-		at = end
 	}
 	return present
+}
+
+// blockStart is the first rank of the i-th described block, saturating.
+func blockStart(e ETA, i int) uint64 {
+	block := e.FromBlock + uint64(i)
+	if hi, lo := bits.Mul64(block, e.BlockSize); block >= e.FromBlock && hi == 0 {
+		return lo
+	}
+	return math.MaxUint64
 }
 
 // MaxPresentBlocks is how many blocks a status object may describe.
@@ -124,12 +125,13 @@ func DecodePresent(s string) ([]float64, error) {
 func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 	lo, hi := s.Poll.MinMs, s.Poll.MaxMs
 	if lo <= 0 {
-		lo = minPollMs
+		lo = defaultPollMs
 	}
 	if hi <= 0 {
-		hi = maxPollMs
+		hi = defaultMaxMs
 	}
-	hi = max(lo, hi)
+	lo = min(max(lo, leastPollMs), mostPollMs)
+	hi = min(max(lo, hi), mostPollMs)
 	ms := float64(hi)
 	switch s.Phase {
 	case PhaseDrawing:
@@ -157,13 +159,20 @@ func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 			ms = min(max(float64(ahead)*60_000/l.PerMinute/8, float64(lo)), float64(hi))
 		}
 	}
-	return time.Duration(ms * (1 + s.Poll.Spread*(2*u-1)) * float64(time.Millisecond))
+	spread := 0.0
+	if s.Poll.Spread > 0 { // also false for NaN
+		spread = min(s.Poll.Spread, mostSpread)
+	}
+	return time.Duration(ms * (1 + spread*(2*u-1)) * float64(time.Millisecond))
 }
 
-// seconds saturates instead of overflowing: an estimate of centuries is still an estimate.
+// seconds saturates instead of overflowing: an estimate of centuries is still an estimate. What is not a time is none.
 func seconds(s float64) time.Duration {
-	if s >= math.MaxInt64/1e9 {
+	switch {
+	case s >= math.MaxInt64/1e9:
 		return math.MaxInt64
+	case s > 0:
+		return time.Duration(s * 1e9)
 	}
-	return time.Duration(s * 1e9)
+	return 0
 }

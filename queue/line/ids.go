@@ -3,6 +3,7 @@ package line
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/bits"
 )
@@ -59,8 +60,12 @@ func ParseSessionID(s string) (id SessionID, err error) {
 	if len(s) != 22 {
 		return id, fmt.Errorf("session id: %d characters, want 22", len(s))
 	}
-	if _, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s)); err != nil {
+	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s))
+	if err != nil {
 		return SessionID{}, fmt.Errorf("session id: %w", err)
+	}
+	if n != len(id) { // the decoder skips line breaks
+		return SessionID{}, errors.New("session id: want base64url alone")
 	}
 	return id, nil
 }
@@ -103,6 +108,11 @@ func Hi64(a, b uint64) uint64 {
 func unhex(what string, dst, src []byte) error {
 	if len(src) != 2*len(dst) {
 		return fmt.Errorf("%s: %d characters, want %d", what, len(src), 2*len(dst))
+	}
+	for _, c := range src { // one text per id: no capitals
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return fmt.Errorf("%s: %q is not a hexadecimal digit (0-9, a-f)", what, c)
+		}
 	}
 	if _, err := hex.Decode(dst, src); err != nil {
 		return fmt.Errorf("%s: %w", what, err)

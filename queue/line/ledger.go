@@ -131,27 +131,24 @@ func (l Ledger) AppendChunkBytes(chunk []byte) (Ledger, error) {
 	return l.Append(counts...), nil
 }
 
-// SealChain is the next link of a line's seal chain: a hash over the previous link, the line, the window range [from, to) and
-// each lane's counts in it. Two ledgers with the same link are the same ledger.
+// SealChain continues a line's seal chain over windows [from, to): each window is one link, a hash over the previous link, the
+// line, the window and each lane's count in it. The chain therefore depends on the ledger alone, not on how many windows were sealed at a
+// time: two ledgers with the same last link are the same ledger. counts holds to-from entries per lane. A chain starts from the zero link.
 func SealChain(prev [32]byte, id ID, from, to Window, counts [][]uint64) [32]byte {
-	h := sha256.New()
-	b := appendString(nil, tagSeal)
-	b = appendField(b, prev[:])
-	b = appendField(b, id[:])
-	b = appendU32(b, uint32(from))
-	b = appendU32(b, uint32(to))
-	b = appendU32(b, uint32(len(counts)))
-	h.Write(b)
-	for _, lane := range counts {
-		b = binary.BigEndian.AppendUint32(b[:0], uint32(len(lane)))
-		for _, c := range lane {
-			b = binary.BigEndian.AppendUint64(b, c)
+	b := make([]byte, 0, 80+10*len(counts))
+	for w := from; w < to; w++ {
+		b = appendString(b[:0], tagSeal)
+		b = appendField(b, prev[:])
+		b = appendField(b, id[:])
+		b = appendU32(b, uint32(w))
+		for _, lane := range counts {
+			if i := int(w - from); i < len(lane) { // a count that is missing makes another link than any count
+				b = appendU64(b, lane[i])
+			}
 		}
-		h.Write(b)
+		prev = sha256.Sum256(b)
 	}
-	var sum [32]byte
-	h.Sum(sum[:0])
-	return sum
+	return prev
 }
 
 // Opening is what ranks depend on beside the ledger: where the lobby ends and what the draw gave. Lobby windows are those

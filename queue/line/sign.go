@@ -69,6 +69,19 @@ func Amend(key ed25519.PrivateKey, p Published, a Amendment) (Signed, error) {
 	return signStatement(key, tagAmendment, a)
 }
 
+// ParsePublished reads what `GET lines/{line}/record` answers. It bounds sizes but checks no signature: Open does.
+func ParsePublished(doc []byte) (Published, error) {
+	const most = (MaxAmendments + 2) * 2 * MaxStatementBytes
+	if len(doc) > most {
+		return Published{}, fmt.Errorf("published record: %w: %d bytes, at most %d", ErrStatementMalformed, len(doc), most)
+	}
+	var p Published
+	if err := json.Unmarshal(doc, &p); err != nil {
+		return Published{}, fmt.Errorf("published record: %w: %w", ErrStatementMalformed, err)
+	}
+	return p, nil
+}
+
 // Opened is a published record after its amendments.
 type Opened struct {
 	Record     Record // with the opening and draw now in force
