@@ -1,0 +1,180 @@
+// Package load simulates fans against a running Stanchion through its public HTTP API, as an open loop: each fan arrives at a planned
+// time whatever the server does, and every wait is measured from the plan.
+//
+// A fan navigates to the protected page, takes a place, polls as told, comes to the door when called, looks at seats and buys, leaves or
+// disappears. Fans dial from source addresses of their own (127.16.0.0/12 on loopback), so that no limit has to be switched off.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Options describe the crowd. Shares are 0 to 1.
+type Options struct {
+	Target        string // base URL of the edge, "http://127.0.0.1:8080"
+	Entry         string // protected path, "/performances/gala"
+	Room          string
+	Performance   string // slug for the API; empty: fans only look at the entry page
+	Prefix        string // of the room endpoints, "/.stanchion"
+	Fans          int
+	PerSecond     float64 // arrivals after the opening
+	LobbyShare    float64 // share that comes before it, spread over LobbyFor
+	LobbyFor      time.Duration
+	AbsentShare   float64       // gone when called
+	NoScriptShare float64       // follow Refresh headers
+	BuyShare      float64       // of those let in
+	SilentShare   float64       // of those who do not buy: go away without a word
+	StayMean      time.Duration // time inside before buying or leaving, exponential around it
+	Seed          uint64
+	Source        netip.Prefix // source addresses; zero: the system's choice
+	InFlight      int          // bound on requests at once; default 256
+	Timeout       time.Duration
+	Log           *slog.Logger
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	u, err := url.Parse(o.Target)
+	want(err == nil && u.Scheme == "http" && u.Host != "", "target %q: want http://host:port", o.Target)
+	want(o.Entry != "" && o.Entry[0] == '/', "entry %q: want a path", o.Entry)
+	want(o.Room != "", "room: missing")
+	want(o.Fans >= 0 && o.Fans <= 1_000_000, "fans %d: allowed 0 to 1000000", o.Fans)
+	want(o.PerSecond > 0 && o.PerSecond <= 100_000, "arrivals per second %g: allowed up to 100000", o.PerSecond)
+	for name, v := range map[string]float64{"lobby": o.LobbyShare, "absent": o.AbsentShare, "no-script": o.NoScriptShare, "buy": o.BuyShare, "silent": o.SilentShare} {
+		want(v >= 0 && v <= 1 && !math.IsNaN(v), "%s share %g: allowed 0 to 1", name, v)
+	}
+	if o.Prefix == "" {
+		o.Prefix = "/.stanchion"
+	}
+	if o.InFlight == 0 {
+		o.InFlight = 256
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 15 * time.Second
+	}
+	if o.StayMean == 0 {
+		o.StayMean = 20 * time.Second
+	}
+	return errors.Join(errs...)
+}
+
+// plan is everything that chance decides about one fan, drawn before anything happens, so that the server's speed changes no dice.
+type plan struct {
+	id       int
+	at       time.Duration
+	absent   bool
+	noScript bool
+	buy      bool
+	silent   bool
+	seats    int
+	card     int // index of a test card
+	stay     time.Duration
+	jitter   float64 // 0 to 1
+	source   netip.Addr
+}
+
+// plans draws the crowd. The same seed gives the same crowd.
+func plans(o Options) []plan {
+	out := make([]plan, o.Fans)
+	arrival := 0.0
+	for i := range out {
+		r := rand.New(rand.NewPCG(o.Seed, uint64(i)))
+		p := plan{id: i, seats: 1 + r.IntN(4), card: r.IntN(100), jitter: r.Float64()}
+		if i < int(float64(o.Fans)*o.LobbyShare) {
+			p.at = time.Duration(r.Float64() * float64(o.LobbyFor))
+		} else {
+			arrival += r.ExpFloat64() / o.PerSecond
+			p.at = o.LobbyFor + time.Duration(arrival*float64(time.Second))
+		}
+		p.absent = r.Float64() < o.AbsentShare
+		p.noScript = r.Float64() < o.NoScriptShare
+		p.buy = r.Float64() < o.BuyShare
+		p.silent = r.Float64() < o.SilentShare
+		p.stay = time.Duration((0.3 + r.ExpFloat64()) * float64(o.StayMean) / 1.3)
+		if o.Source.IsValid() {
+			p.source = sourceOf(o.Source, uint32(i))
+		}
+		out[i] = p
+	}
+	return out
+}
+
+// sourceOf spreads fans over an IPv4 prefix: neighbouring fans lie in different /24 networks.
+func sourceOf(p netip.Prefix, i uint32) netip.Addr {
+	host := 32 - p.Bits()
+	if !p.Addr().Is4() || host < 9 {
+		return p.Addr()
+	}
+	nets := uint32(1) << (host - 8)
+	within := (i%nets)<<8 | (i/nets)%254 + 1
+	b := p.Masked().Addr().As4()
+	n := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]) | within
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// Run lets the crowd come and returns when everybody is gone or ctx ends. The report is complete in both cases.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	c := &crowd{Options: o, report: newReport(), slots: make(chan struct{}, o.InFlight), start: time.Now()}
+	var wg sync.WaitGroup
+	crowd := plans(o)
+	sortByArrival(crowd)
+	for _, p := range crowd {
+		if !c.until(ctx, p.at) {
+			break
+		}
+		c.report.lag(time.Since(c.start) - p.at)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			f := newFan(c, p)
+			defer f.close()
+			c.report.outcome(f.live(ctx))
+		}()
+	}
+	wg.Wait()
+	return c.report, nil
+}
+
+// crowd is what the fans of one run share.
+type crowd struct {
+	Options
+	report *Report
+	slots  chan struct{}
+	start  time.Time
+}
+
+func (c *crowd) until(ctx context.Context, at time.Duration) bool {
+	return sleep(ctx, at-time.Since(c.start))
+}
+
+// sleep waits; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
