@@ -75,7 +75,9 @@ func (d *Desk) Remember(w http.ResponseWriter, r *http.Request, b Buyer) {
 }
 
 // Secure says whether the fan's own connection is TLS, as the edge reports it.
-func Secure(r *http.Request) bool { return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" }
+func Secure(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"
+}
 
 // BaseURL is scheme and host as the fan sees them.
 func BaseURL(r *http.Request) string {
