@@ -437,6 +437,11 @@ func (f *Flush) Digest() uint64 {
 	for _, e := range f.Ends {
 		h.Write(e[:])
 	}
+	num(uint64(len(f.Outage)))
+	for _, g := range f.Outage {
+		h.Write(g.Lease.Session[:])
+		num(uint64(g.Lease.EndMs))
+	}
 	num(uint64(len(f.Arrivals)))
 	for _, a := range f.Arrivals {
 		num(uint64(a.AgeMs))
