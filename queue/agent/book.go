@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stanchion-queue/stanchion/queue"
 	"github.com/stanchion-queue/stanchion/queue/line"
@@ -115,6 +116,19 @@ func (b *book) with(seals []queue.SealedRange) (*book, error) {
 		next = &c
 	}
 	return next, nil
+}
+
+// continues reports whether this book says the same as an older one about all windows that one holds.
+func (b *book) continues(old *book) bool {
+	if b.sealed < old.sealed || len(b.ledgers) != len(old.ledgers) {
+		return false
+	}
+	for lane := range b.ledgers {
+		if !slices.Equal(b.ledgers[lane].Counts(0, old.sealed), old.ledgers[lane].Counts(0, old.sealed)) {
+			return false
+		}
+	}
+	return true
 }
 
 // withLanes returns the book with the lanes' frontiers moved; a frontier never goes back, whatever a store says.

@@ -274,6 +274,7 @@ func (r *Room) build(gen string) *queue.Flush {
 	f.markMs = max(f.markMs, now-off)
 	fl := &queue.Flush{Gen: gen, Edge: r.inc, Label: r.o.Label, No: f.no, MarkMs: f.markMs, Cursor: f.cursor, Bye: f.byeAsked}
 	if b != nil {
+		fl.Line = snap.current()
 		fl.Complete, fl.SealedSeen = line.WindowAt(b.opened.Record.EpochMs, now), b.sealed
 	}
 	for k, n := range r.rows {
@@ -492,26 +493,43 @@ func (r *Room) follow(ctx context.Context, next *snapshot, reply queue.FlushRepl
 	}
 	sealed, err := b.with(reply.Seals)
 	switch {
-	case errors.Is(err, errSealChain):
-		// What fans were told cannot be taken back: this agent keeps its ledger and says so loudly.
-		r.log.Error("the store seals differently from what this edge has seen", "line", c.Line().String(), "error", err)
-		sealed = b
-	case err != nil:
-		r.log.Warn("ledger is read again", "line", c.Line().String(), "error", err)
-		if sealed, err = loadBook(ctx, r.o.Store, r.o.RoomMaster, r.name, c.Line()); err != nil {
-			r.log.Error("ledger cannot be read", "line", c.Line().String(), "error", err)
-			sealed = b
-		}
+	case err != nil: // far behind, so that seals came merged or not at all
+		sealed = r.reload(ctx, b, err)
 	case sealed.sealed > b.sealed:
 		lag := c.StoreMs - sealed.sealed.StartMs(sealed.opened.Record.EpochMs)
 		r.m.sealLag.WithLabelValues(r.name).Observe(float64(max(lag, 0)) / 1000)
 	}
 	next.books[c.Line()] = sealed.withLanes(c.Lanes)
 	for id, lanes := range c.Honoured {
-		if h := next.books[id]; h != nil {
-			next.books[id] = h.withLanes(lanes)
+		h := next.books[id]
+		if h == nil {
+			continue
 		}
+		for i, l := range lanes {
+			if i < len(h.ledgers) && l.Total > h.ledgers[i].Total() { // seals of honoured lines are not sent
+				h = r.reload(ctx, h, errSealGap)
+				break
+			}
+		}
+		next.books[id] = h.withLanes(lanes)
 	}
+}
+
+// reload reads a line's ledger again. What fans were told cannot be taken back: when the store contradicts it, this agent keeps its own
+// ledger and says so loudly.
+func (r *Room) reload(ctx context.Context, b *book, why error) *book {
+	id := b.opened.Record.Line
+	fresh, err := loadBook(ctx, r.o.Store, r.o.RoomMaster, r.name, id)
+	switch {
+	case err != nil:
+		r.log.Warn("ledger cannot be read again", "line", id.String(), "why", why, "error", err)
+		return b
+	case !fresh.continues(b):
+		r.log.Error("the store seals differently from what this edge has shown to fans", "line", id.String())
+		return b
+	}
+	fresh.lanes = b.lanes
+	return fresh
 }
 
 // reread takes over amendments and the draw's result, and keeps the ledger.

@@ -245,6 +245,14 @@ func (r *Room) admitted(c queue.Claim, res queue.ClaimResult, nowMs int64) {
 // confirm takes the leases a flush reply confirmed.
 func (r *Room) confirm(leases []queue.Lease, inc line.Incarnation, nowMs int64) {
 	for _, l := range leases {
+		if l.EndMs == 0 { // over or unknown: what pass is left runs out, and then goes through the claim
+			r.sessions.with(l.Session, false, func(s *session) {
+				if s != nil {
+					s.home = false
+				}
+			})
+			continue
+		}
 		r.sessions.with(l.Session, true, func(s *session) {
 			s.home = l.Home == inc
 			if s.home {
