@@ -243,6 +243,23 @@ type jwk struct {
 // ParseJWKS reads a key set that JWKS wrote, to verify with. Keys of another kind are skipped, as RFC 7517 asks; a set without one
 // Ed25519 signing key, of more than 64 keys or 64 KiB is refused with ErrKeys.
 func ParseJWKS(doc []byte) (*Keys, error) {
+	keys, err := parseJWKS(doc)
+	if err != nil {
+		return nil, err
+	}
+	return NewKeys(keys...)
+}
+
+// ReplaceJWKS swaps the ring for a published one, under the rules of ParseJWKS; on an error the old one stays.
+func (k *Keys) ReplaceJWKS(doc []byte) error {
+	keys, err := parseJWKS(doc)
+	if err != nil {
+		return err
+	}
+	return k.Replace(keys...)
+}
+
+func parseJWKS(doc []byte) ([]Key, error) {
 	if len(doc) > 64<<10 {
 		return nil, fmt.Errorf("read key set: %w: %d bytes", ErrKeys, len(doc))
 	}
@@ -265,5 +282,5 @@ func ParseJWKS(doc []byte) (*Keys, error) {
 		}
 		keys = append(keys, key)
 	}
-	return NewKeys(keys...)
+	return keys, nil
 }
