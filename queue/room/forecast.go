@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stanchion-queue/stanchion/queue/line"
+	"github.com/stanchion-queue/stanchion/queue/pace"
 )
 
 // Forecast is what the controller publishes with every call, a quarter of a second apart. All edges answer fans from it, so
@@ -20,6 +21,8 @@ type Forecast struct {
 	Bypass bool `json:"bypass,omitempty"`
 
 	Gauges Gauges `json:"gauges"`
+	// Law is what the controller's law has learned, so that a successor goes on where this one stopped.
+	Law *pace.State `json:"law,omitempty"`
 }
 
 // Gauges are the controller's own measures, for consoles and metrics.
