@@ -263,7 +263,10 @@ const (
 	FeedMoved FeedKind = 2 // the session's home is about to change: the old home stops extending it
 )
 
-// ClaimBatch is up to 64 claims of one edge.
+// MaxClaims is the largest batch of claims.
+const MaxClaims = 64
+
+// ClaimBatch is up to MaxClaims claims of one edge.
 type ClaimBatch struct {
 	Gen    string
 	Edge   line.Incarnation
