@@ -40,8 +40,6 @@ type fan struct {
 	plan
 	client  *fasthttp.HostClient
 	cookies map[string]string
-	ticket  string
-	pass    bool
 	called  time.Time // when the fan first knew
 }
 
@@ -163,6 +161,15 @@ func (f *fan) setCookie(name string, raw []byte) {
 	f.cookies[name] = string(c.Value())
 }
 
+// witness tells what was acknowledged.
+func (f *fan) witness(w Fact) {
+	if f.Witness == nil {
+		return
+	}
+	w.Fan, w.At, w.Guest = f.id, time.Now(), f.cookies["stanchion-guest"]
+	f.Witness(w)
+}
+
 func (f *fan) room(endpoint string) string { return f.Prefix + "/rooms/" + f.Room + "/" + endpoint }
 
 // live is the fan's evening.
@@ -202,6 +209,7 @@ func (f *fan) evening(ctx context.Context) (Outcome, error) {
 		}
 	}
 	f.report.waited(time.Since(joined))
+	f.witness(Fact{Kind: FactPass, Text: f.cookies["stanchion-pass-"+f.Room]})
 	return f.shop(ctx)
 }
 
@@ -266,6 +274,7 @@ func (f *fan) waitByScript(ctx context.Context) (inside bool, err error) {
 	if p.State == string(line.StateAdmitted) {
 		return true, nil
 	}
+	f.witness(Fact{Kind: FactPlace, Text: p.Ticket})
 	for {
 		a, err := f.patient(ctx, request{kind: "status", method: "GET", url: f.room("status")})
 		if err != nil {
@@ -286,6 +295,9 @@ func (f *fan) waitByScript(ctx context.Context) (inside bool, err error) {
 			}
 			if err := a.json(&p); err != nil {
 				return false, err
+			}
+			if p.Rank != nil {
+				f.witness(Fact{Kind: FactRank, Text: p.Ticket, Rank: *p.Rank})
 			}
 		}
 		if p.Rank != nil && len(st.Lanes) > 0 && st.Lanes[0].Ahead(*p.Rank) == 0 && *p.Rank < st.Lanes[0].Called {

@@ -39,7 +39,36 @@ type Options struct {
 	InFlight      int          // bound on requests at once; default 256
 	Timeout       time.Duration
 	Log           *slog.Logger
+	// Witness, if set, is told each thing that the server has acknowledged to a fan, as it happens, from the fans' goroutines.
+	Witness func(Fact)
 }
+
+// Fact is something the server has acknowledged: it must never be lost.
+type Fact struct {
+	Fan   int
+	Kind  FactKind
+	At    time.Time
+	ID    string    // hold or order id
+	Text  string    // ticket, pass, or an order's signed link
+	Guest string    // guest token that owns the hold or order
+	Rank  uint64    // with FactRank
+	Seats int       // with FactPaid
+	Until time.Time // with FactHold: end of the promise
+}
+
+// FactKind says what was acknowledged.
+type FactKind string
+
+// The kinds of facts.
+const (
+	FactPlace FactKind = "place" // a ticket was given
+	FactRank  FactKind = "rank"  // the ticket's rank was told
+	FactPass  FactKind = "pass"  // the fan was let in
+	FactHold  FactKind = "hold"  // seats are held until Until
+	FactOrder FactKind = "order" // an order exists
+	FactPaid  FactKind = "paid"  // the order was shown as paid
+	FactEnd   FactKind = "end"   // the fan gave the hold or order up
+)
 
 func (o *Options) validate() error {
 	var errs []error

@@ -68,11 +68,13 @@ func (f *fan) purchase(ctx context.Context, api string) (Outcome, error) {
 		return NoSeats, err
 	}
 	var hold struct {
-		ID string `json:"id"`
+		ID    string    `json:"id"`
+		Until time.Time `json:"until"`
 	}
 	if err := f.want(a, 201, &hold); err != nil {
 		return Failed, fmt.Errorf("hold: %w", err)
 	}
+	f.witness(Fact{Kind: FactHold, ID: hold.ID, Until: hold.Until})
 	if !sleep(ctx, f.stay/2) {
 		return Unfinished, ctx.Err()
 	}
@@ -95,6 +97,7 @@ func (f *fan) purchase(ctx context.Context, api string) (Outcome, error) {
 	if err := f.want(a, 201, &o); err != nil {
 		return Failed, fmt.Errorf("order: %w", err)
 	}
+	f.witness(Fact{Kind: FactOrder, ID: o.ID, Text: o.Link})
 	a, err = f.patient(ctx, request{kind: "checkout", method: "POST", url: "/api/v1/orders/" + o.ID + "/checkout", key: true, json: struct{}{}})
 	if err != nil {
 		return Failed, err
@@ -143,6 +146,7 @@ func (f *fan) settled(ctx context.Context, o orderAnswer, declines bool) (Outcom
 		switch o.State {
 		case "PAID":
 			f.report.sold(f.seats)
+			f.witness(Fact{Kind: FactPaid, ID: o.ID, Text: o.Link, Seats: f.seats})
 			return Bought, nil
 		case "CANCELLED", "EXPIRED":
 			return Declined, nil
