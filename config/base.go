@@ -43,7 +43,7 @@ func ProtectBase(target string) (Base, error) {
 const protectYAML = `upstreams:
   origin: {targets: [%q]}
 rooms:
-  main: {host: 127.0.0.1, title: Please wait}
+  main: {title: Please wait}
 routes:
   - {paths: ["/*"], upstream: origin, room: main}
 `

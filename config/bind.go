@@ -81,6 +81,9 @@ func (b *binder) document(name string, most int, text []byte, at string, cfg *Co
 		b.bind(body, root, field{kind: root.Type()}, "", locate)
 		return
 	}
+	if body.Type() == ast.NullType {
+		return
+	}
 	b.descend(root, field{kind: root.Type()}, strings.Split(at, "."), "", Source{Name: name}, func(v reflect.Value, f field, path string) {
 		b.bind(body, v, f, path, locate)
 	})
@@ -218,7 +221,11 @@ func (b *binder) wrongKind(n ast.Node, f field, path string, locate func(ast.Nod
 	case ast.ArrayNode:
 		got = "a list"
 	}
-	b.problems.add(Problem{Source: locate(n), Key: path, What: "is " + got, Allowed: "a " + kindWord(f.kind), Do: "see the reference of this key"})
+	do := "see the reference of this key"
+	if _, block := n.(ast.MapNode); block && f.kind.Kind() == reflect.String {
+		do = "put quotes around a text with a colon in it"
+	}
+	b.problems.add(Problem{Source: locate(n), Key: path, What: "is " + got, Allowed: "a " + kindWord(f.kind), Do: do})
 }
 
 // entries walks a mapping, reporting keys that are not plain or come twice.

@@ -159,10 +159,11 @@ type Upstream struct {
 	Role         string    `json:"role" enum:"|core" doc:"Forward to a role of this product instead of targets."`
 	Targets      []string  `json:"targets" format:"url" len:"0..256" hot:"yes" doc:"Base URLs of the origin's servers (http:// or https://)."`
 	Service      string    `json:"service" format:"label?" doc:"Name of a Consul service whose healthy instances are the targets."`
-	ConnectMS    int       `json:"connect_timeout_ms" default:"1000" range:"10..60000" hot:"yes" doc:"Longest time to open a connection."`
+	ConnectMS    int       `json:"connect_timeout_ms" default:"2000" range:"10..60000" hot:"yes" doc:"Longest time to open a connection."`
 	ResponseS    float64   `json:"response_timeout_s" default:"30" range:"0.1..3600" hot:"yes" doc:"Longest wait for the head of an answer."`
-	IdleS        float64   `json:"idle_timeout_s" default:"30" range:"0.1..3600" hot:"yes" doc:"Idle connections are closed after this; keep below the origin's own keep-alive time."`
-	Connections  int       `json:"max_connections" default:"512" range:"1..100000" hot:"yes" doc:"Connections to one target."`
+	IdleS        float64   `json:"idle_timeout_s" default:"20" range:"0.1..3600" hot:"yes" doc:"Idle connections are closed after this; keep below the origin's own keep-alive time."`
+	Concurrent   int       `json:"max_concurrent" default:"512" range:"1..100000" hot:"yes" doc:"Requests under way to all targets together; the adaptive limit stays below it."`
+	StallS       float64   `json:"stall_timeout_s" default:"300" range:"1..86400" hot:"yes" doc:"Longest silence inside an answer's body; above the heartbeat of event streams."`
 	HealthPath   string    `json:"health_path" format:"path?" hot:"yes" doc:"Path asked with GET; 2xx and 3xx are healthy. Empty: only passive checks."`
 	HealthS      float64   `json:"health_interval_s" default:"2" range:"0.1..300" hot:"yes" doc:"Time between active checks."`
 	PreserveHost bool      `json:"preserve_host" default:"true" hot:"yes" doc:"Send the fan's Host to the origin. false: the target's own."`
@@ -183,28 +184,27 @@ type Route struct {
 	WebSocket bool              `json:"websocket" default:"false" hot:"yes" doc:"Allow WebSocket upgrades."`
 }
 
-// Edge bounds what one edge process keeps in memory.
+// Edge bounds what one edge process lets through and keeps in memory.
 type Edge struct {
-	Parked     int     `json:"parked_claims_max" default:"2000" range:"1..1000000" hot:"yes" doc:"Called fans whose claims wait at this edge for a free place; more are answered 503 with Retry-After and keep their place."`
-	ParkS      float64 `json:"park_s" default:"8" range:"0.1..60" hot:"yes" doc:"Longest wait of one claim at the door."`
-	Inflight   int     `json:"max_inflight_per_upstream" default:"1024" range:"1..100000" hot:"yes" doc:"Ceiling of requests under way to one upstream; the adaptive limit stays below it."`
-	Queue      int     `json:"shed_queue_max" default:"256" range:"0..100000" hot:"yes" doc:"Requests that may wait for a free slot of an upstream before some are shed."`
-	RetryShare float64 `json:"retry_share" default:"0.1" range:"0..1" hot:"yes" doc:"Retries as a share of requests, over all upstreams."`
-	LimitKeys  int     `json:"limit_keys" default:"262144" range:"1024..16777216" doc:"Keys of the local rate limits; memory is fixed at about 16 bytes each."`
-	PassesKept int     `json:"verified_passes" default:"65536" range:"1024..16777216" doc:"Verified passes that are remembered, so that the next request of the same fan costs a look-up."`
-	GuardLog   bool    `json:"log_refused" default:"true" hot:"yes" doc:"Log refused requests (sampled, without bodies)."`
+	Headers          int     `json:"max_headers" default:"100" range:"10..10000" doc:"Header lines of a request; more are answered 431."`
+	TargetBytes      int     `json:"max_target_bytes" default:"8192" range:"256..65536" doc:"Longest request target; longer is answered 414."`
+	BodySilenceS     float64 `json:"body_silence_s" default:"10" range:"0.1..3600" doc:"Longest silence inside a request body."`
+	NetworkPerSecond float64 `json:"network_per_second" default:"500" range:"0.1..10000000" hot:"yes" doc:"Requests a second from one client network (IPv4 /24, IPv6 /48)."`
+	NetworkBurst     int     `json:"network_burst" default:"2000" range:"1..10000000" hot:"yes" doc:"Requests at once from one client network."`
+	OutsidePerSecond float64 `json:"outside_per_second" default:"0" range:"0..10000000" hot:"yes" doc:"Requests a second without a pass, of the whole process. 0: no limit."`
+	LimitKeys        int     `json:"limit_keys" default:"131072" range:"1024..16777216" doc:"Networks and sessions that each rate limit remembers; fixes its memory."`
+	PassesKept       int     `json:"verified_passes" default:"65536" range:"1024..16777216" doc:"Verified passes that are remembered, so that the next request of the same fan costs a look-up."`
 }
 
 // Core configures the back end.
 type Core struct {
-	Currency      string `json:"currency" default:"EUR" format:"currency" doc:"ISO 4217 code used where an imported event names none."`
-	Country       string `json:"country" default:"DE" format:"country" doc:"ISO 3166 code of the seller."`
-	OrderS        int    `json:"order_pay_s" default:"900" range:"60..86400" doc:"Time to pay an order before it ends and its seats return."`
-	ProviderURL   string `json:"provider_url" format:"url?" doc:"Payment provider's API. Empty: the simulator of this installation."`
-	ReturnURL     string `json:"return_url" format:"url?" doc:"Base URL payments return to. Empty: public_url."`
-	WebhookFile   string `json:"webhook_secret_file" format:"file?" doc:"File with the secret that signs the provider's webhooks. Empty: made in keys.dir at the first start."`
-	ShopName      string `json:"shop_name" default:"Stanchion Tickets" len:"1..80" doc:"Name of the shop in its pages and on tickets."`
-	WorkerThreads int    `json:"workers" default:"8" range:"1..256" doc:"Orders worked on at once in the background."`
+	Currency    string `json:"currency" default:"EUR" format:"currency" doc:"ISO 4217 code used where an imported event names none."`
+	Country     string `json:"country" default:"DE" format:"country" doc:"ISO 3166 code of the seller."`
+	OrderS      int    `json:"order_pay_s" default:"900" range:"60..86400" doc:"Time to pay an order before it ends and its seats return."`
+	ProviderURL string `json:"provider_url" format:"url?" doc:"Payment provider's API. Empty: the simulator of this installation."`
+	ReturnURL   string `json:"return_url" format:"url?" doc:"Base URL payments return to. Empty: public_url."`
+	WebhookFile string `json:"webhook_secret_file" format:"file?" doc:"File with the secret that signs the provider's webhooks. Empty: made in keys.dir at the first start."`
+	ShopName    string `json:"shop_name" default:"Stanchion Tickets" len:"1..80" doc:"Name of the shop in its pages and on tickets."`
 }
 
 // Seats configures holds.

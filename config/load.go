@@ -55,12 +55,11 @@ func LoadOver(base Base, args, env []string, readFile func(string) ([]byte, erro
 	}
 
 	flags := b.flags(args)
-	variables := b.variables(env)
 	report := Report{Sources: b.sources}
-	fileSource := Source{Name: "--config"}
-	for _, v := range variables {
-		if v.segments == nil {
-			report.File, fileSource = v.text, v.src
+	var fileSource Source
+	for _, e := range env {
+		if text, ok := strings.CutPrefix(e, envPrefix+"CONFIG="); ok {
+			report.File, fileSource = text, Source{Name: envPrefix + "CONFIG"}
 		}
 	}
 	for _, f := range flags {
@@ -76,7 +75,7 @@ func LoadOver(base Base, args, env []string, readFile func(string) ([]byte, erro
 			b.document(report.File, MaxFileBytes, text, "", &cfg)
 		}
 	}
-	for _, a := range slices.Concat(variables, flags) {
+	for _, a := range slices.Concat(b.variables(env, cfg), flags) {
 		if a.segments != nil {
 			b.assign(&cfg, a.segments, a.text, a.src)
 		}
@@ -170,28 +169,28 @@ func (b *binder) flags(args []string) []assignment {
 // like ours and are not.
 var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// variables reads the environment. STANCHION_TEST_… belongs to the tests.
-func (b *binder) variables(env []string) []assignment {
+// variables reads the environment. STANCHION_TEST_… belongs to the tests. As _ stands for a dot and for a hyphen, a
+// variable may name keys of several entries (rooms.a.outage_mode, rooms.a-outage.mode); then the one that cfg has counts.
+func (b *binder) variables(env []string, cfg Config) []assignment {
 	var all []assignment
 	for _, e := range env {
 		name, text, _ := strings.Cut(e, "=")
 		rest, ours := strings.CutPrefix(name, envPrefix)
-		if !ours || strings.HasPrefix(rest, "TEST_") {
+		if !ours || rest == "CONFIG" || strings.HasPrefix(rest, "TEST_") {
 			continue
 		}
 		src := Source{Name: clip(name)}
-		if rest == "CONFIG" {
-			if text != "" {
-				all = append(all, assignment{text: text, src: src})
-			}
-			continue
-		}
 		paths := b.variablePaths(reflect.TypeFor[Config](), rest)
 		deepest := 0
 		for _, p := range paths {
 			deepest = max(deepest, len(p))
 		}
 		paths = slices.DeleteFunc(paths, func(p []string) bool { return len(p) < deepest })
+		if len(paths) > 1 {
+			if there := slices.DeleteFunc(slices.Clone(paths), func(p []string) bool { return !has(reflect.ValueOf(cfg), p) }); len(there) > 0 {
+				paths = there
+			}
+		}
 		switch {
 		case len(paths) == 1:
 			all = append(all, assignment{segments: paths[0], text: text, src: src})
@@ -209,6 +208,27 @@ func (b *binder) variables(env []string) []assignment {
 		return strings.Compare(a.src.Name, b.src.Name)
 	})
 	return all
+}
+
+// has tells whether v has the named entries along path.
+func has(v reflect.Value, path []string) bool {
+	for _, segment := range path {
+		switch v.Kind() {
+		case reflect.Struct:
+			f, ok := find(schema(v.Type()), segment)
+			if !ok {
+				return false
+			}
+			v = v.Field(f.index)
+		case reflect.Map:
+			if v = v.MapIndex(reflect.ValueOf(segment)); !v.IsValid() {
+				return false
+			}
+		default:
+			return true // an entry of a list; assign looks at its number
+		}
+	}
+	return true
 }
 
 func cmpOr(a, b string) string {

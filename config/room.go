@@ -8,18 +8,19 @@ import (
 
 // Room is a room's settings document: the value under `rooms:` in the file, and, as JSON, what the settings store holds.
 type Room struct {
-	Host  string `json:"host" format:"host" hot:"yes" doc:"The one host name the room lives on, without port."`
+	Host  string `json:"host" format:"host?" hot:"yes" doc:"The one host name the room lives on, without port. Empty: any, for an origin with a single name."`
 	Entry string `json:"entry" default:"/" format:"path" hot:"yes" doc:"Where a fan goes once let in, if the page they came for is unknown."`
 	Title string `json:"title" len:"0..120" hot:"yes" doc:"What the line is for, at the top of the waiting page."`
 
+	Mode          string  `json:"mode" default:"normal" enum:"normal|queue-all|admit-all|paused|draining|maintenance|ended" hot:"yes" doc:"normal: open while uncrowded, else a line. queue-all: everybody takes a place. admit-all: switched off, everybody passes and the cap is not kept. paused: nobody is let in, places are kept. draining: nobody is let in, those inside finish. maintenance: as paused, and the page says why. ended: the sale is over."`
 	Cap           int     `json:"cap" default:"100" range:"1..10000000" hot:"yes" doc:"Fans inside at once. Lowering it puts nobody out."`
 	RatePerSecond float64 `json:"rate_per_second" default:"10" range:"0.01..100000" hot:"yes" doc:"Fans let in a second, at most; in any 60 s at most 60 times this plus one second's burst."`
 	SeatLimit     int     `json:"seat_limit" default:"4" range:"1..100" hot:"yes" doc:"Seats one fan may buy; written into the pass."`
 
-	FirstLeaseS  int `json:"first_lease_s" default:"30" range:"5..600" hot:"yes" doc:"A fresh pass must be used within this, else its place is free again."`
-	IdleS        int `json:"idle_s" default:"300" range:"10..86400" hot:"yes" doc:"A fan inside who asks for nothing this long has left."`
-	StayMaxS     int `json:"stay_max_s" default:"900" range:"30..86400" hot:"yes" doc:"Longest stay inside."`
-	GraceS       int `json:"grace_s" default:"120" range:"10..86400" hot:"yes" doc:"A called fan may come this late without standing behind others at the door."`
+	FirstLeaseS  int `json:"first_lease_s" default:"30" range:"2..600" hot:"yes" doc:"A fresh pass must be used within this, else its place is free again."`
+	IdleS        int `json:"idle_s" default:"300" range:"2..86400" hot:"yes" doc:"A fan inside who asks for nothing this long has left."`
+	StayMaxS     int `json:"stay_max_s" default:"900" range:"5..86400" hot:"yes" doc:"Longest stay inside."`
+	GraceS       int `json:"grace_s" default:"120" range:"1..86400" hot:"yes" doc:"A called fan may come this late without standing behind others at the door."`
 	ReturnS      int `json:"return_s" default:"600" range:"0..86400" hot:"yes" doc:"Who ran out of idle time less than this ago, without leaving or buying, is let in again first."`
 	OutageBoundS int `json:"outage_bound_s" default:"240" range:"0..3600" hot:"yes" doc:"How long edges go on without the room store."`
 
@@ -32,6 +33,7 @@ type Room struct {
 	NetworkShare  float64       `json:"network_share" default:"0.05" range:"0.0001..1" hot:"yes" doc:"Share of grants in 60 s for one client network. 1 switches the limit off."`
 	NetworkMin    int           `json:"network_min_per_minute" default:"20" range:"1..1000000" hot:"yes" doc:"Grants per 60 s for one client network whatever network_share says."`
 	DoorDial      float64       `json:"door_dial" default:"0.5" range:"0..5" hot:"yes" doc:"How many called fans stand at the door on purpose: higher fills places sooner and makes called fans wait longer."`
+	ParkedPerEdge int           `json:"parked_per_edge" default:"2000" range:"1..100000" hot:"yes" doc:"Called fans whose claims wait at one edge for a free place; more are answered 503 with Retry-After and keep their place."`
 	JoinLimits    JoinLimits    `json:"join_limits" hot:"yes" doc:"How fast places in line are given out."`
 
 	Who          string       `json:"who" default:"none" enum:"none|account|invite|presale|work|token" hot:"yes" doc:"The scarce thing behind a place in line; one claim each. none: nothing scarce, each ticket draws once."`
@@ -45,6 +47,7 @@ type Room struct {
 	Origin  Origin  `json:"origin" hot:"yes" doc:"Health of the origin, which lowers the rate by itself."`
 
 	Message  string   `json:"message" len:"0..280" hot:"yes" doc:"What the organiser says, shown with its time to everybody in line."`
+	Policy   string   `json:"policy" len:"0..1000" hot:"yes" doc:"The organiser's rules in words, published in the line record."`
 	Branding Branding `json:"branding" hot:"yes" doc:"Look of the waiting page."`
 }
 
@@ -54,11 +57,10 @@ type RequestBudget struct {
 	Burst     int     `json:"burst" default:"40" range:"1..100000" hot:"yes" doc:"Requests at once; sub-resources cost a quarter."`
 }
 
-// JoinLimits bounds how fast stamps are given out, at each edge.
+// JoinLimits bounds how fast places in line are given out, at each edge.
 type JoinLimits struct {
 	NetworkPerSecond float64 `json:"network_per_second" default:"20" range:"0.01..100000" hot:"yes" doc:"Joins a second from one client network (IPv4 /24, IPv6 /48). Whole cities can share one behind their carrier."`
-	NetworkBurst     int     `json:"network_burst" default:"200" range:"1..1000000" hot:"yes" doc:"Joins at once from one client network."`
-	EdgePerSecond    float64 `json:"edge_per_second" default:"20000" range:"1..1000000" hot:"yes" doc:"Joins a second at one edge."`
+	NetworkBurst     int     `json:"network_burst" default:"600" range:"1..1000000" hot:"yes" doc:"Joins at once from one client network."`
 	CodePerMinute    int     `json:"code_tries_per_minute" default:"10" range:"1..10000" hot:"yes" doc:"Codes tried a minute from one client network."`
 }
 
@@ -107,8 +109,9 @@ type Opening struct {
 // Draw names the randomness of an opening.
 type Draw struct {
 	Kind   string `json:"kind" default:"operator" enum:"operator|announced|drand" doc:"drand: a public beacon's round. announced: a public source that everybody can check. operator: drawn by the program, which proves nothing, and the page says so."`
-	Round  uint64 `json:"round" default:"0" doc:"drand: the round. 0: the first one due a minute after the opening."`
+	Round  uint64 `json:"round" default:"0" doc:"drand: the round. 0: the one that is due due_in_s after the opening."`
 	Source string `json:"source" len:"0..280" doc:"announced: which number, published where and when."`
+	DueInS int    `json:"due_in_s" default:"60" range:"0..604800" doc:"announced, drand: seconds after the opening at which the value is public."`
 }
 
 // Origin is what the room expects of its origin. While it is missed the rate is halved, and then grows again slowly.
@@ -154,6 +157,12 @@ func ParseRoom(name string, doc []byte) (Room, error) {
 	cfg := Config{Rooms: map[string]Room{}}
 	b.defaults(&cfg)
 	b.document("settings of room "+name, MaxDocumentBytes, doc, "rooms."+name, &cfg)
-	validateRoom(&b.problems, b.sources, name, cfg.Rooms[name])
-	return cfg.Rooms[name], b.problems.err()
+	room, given := cfg.Rooms[name]
+	switch {
+	case given:
+		validateRoom(&b.problems, b.sources, name, room)
+	case len(b.problems.List) == 0:
+		b.problems.add(Problem{Source: Source{Name: "settings of room " + name}, What: "are empty", Do: "give a document, {} for all defaults"})
+	}
+	return room, b.problems.err()
 }

@@ -47,15 +47,15 @@ func validateListeners(p *Problems, at func(string) Source, c Config) (warnings 
 			}
 		}
 		if (l.TLS.CertFile == "") != (l.TLS.KeyFile == "") {
-			p.add(Problem{Source: at(key + ".tls"), Key: key + ".tls", What: "has a certificate without a key, or a key without a certificate", Do: "set both cert_file and key_file"})
+			p.add(Problem{Source: pairSource(at, key+".tls"), Key: key + ".tls", What: "has a certificate without a key, or a key without a certificate", Do: "set both cert_file and key_file"})
 		}
 		if l.TLS.ClientCAFile != "" && l.TLS.CertFile == "" {
 			p.add(Problem{Source: at(key + ".tls.client_ca_file"), Key: key + ".tls.client_ca_file", Value: show(l.TLS.ClientCAFile), What: "needs a certificate of the listener's own",
 				Do: "set cert_file and key_file"})
 		}
 		if l.ReadHeaderS > l.ReadS {
-			p.add(Problem{Source: at(key + ".read_header_timeout_s"), Key: key + ".read_header_timeout_s", Value: number(l.ReadHeaderS), What: fmt.Sprintf("is longer than read_timeout_s (%s)", number(l.ReadS)),
-				Do: "lower it"})
+			p.add(Problem{Source: at(key + ".read_timeout_s"), Key: key + ".read_timeout_s", Value: number(l.ReadS), What: fmt.Sprintf("is shorter than read_header_timeout_s (%s)", number(l.ReadHeaderS)),
+				Do: "raise it, or lower the other"})
 		}
 		if l.PerNetwork > l.Connections && at(key+".max_connections_per_network").Name != sourceDefault {
 			p.add(Problem{Source: at(key + ".max_connections_per_network"), Key: key + ".max_connections_per_network", Value: strconv.Itoa(l.PerNetwork),
@@ -162,9 +162,17 @@ func validateStores(p *Problems, at func(string) Source, s Stores) {
 	}
 }
 
+// pairSource is where the given one of a certificate and a key was said.
+func pairSource(at func(string) Source, key string) Source {
+	if src := at(key + ".cert_file"); src.Name != sourceDefault {
+		return src
+	}
+	return at(key + ".key_file")
+}
+
 func validateClientTLS(p *Problems, at func(string) Source, key string, t ClientTLS) {
 	if (t.CertFile == "") != (t.KeyFile == "") {
-		p.add(Problem{Source: at(key), Key: key, What: "has a certificate without a key, or a key without a certificate", Do: "set both cert_file and key_file"})
+		p.add(Problem{Source: pairSource(at, key), Key: key, What: "has a certificate without a key, or a key without a certificate", Do: "set both cert_file and key_file"})
 	}
 }
 
@@ -234,9 +242,6 @@ func validateRoom(p *Problems, sources map[string]Source, name string, r Room) {
 	at := func(key string) Source { return sourceOf(sources, key) }
 	bad := func(key, value, what, allowed, do string) {
 		p.add(Problem{Source: at(base + "." + key), Key: base + "." + key, Value: value, What: what, Allowed: allowed, Do: do})
-	}
-	if r.Host == "" {
-		bad("host", "", "is missing", "", "name the host fans ask for, without port")
 	}
 	if r.IdleS > r.StayMaxS {
 		bad("idle_s", strconv.Itoa(r.IdleS), fmt.Sprintf("is longer than stay_max_s (%d)", r.StayMaxS), "", "lower it, or raise stay_max_s")
