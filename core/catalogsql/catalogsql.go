@@ -11,47 +11,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/stanchion-queue/stanchion/core/catalog"
+	"github.com/stanchion-queue/stanchion/core/sqlstore"
 	"github.com/stanchion-queue/stanchion/core/ticketing"
 )
 
-// Dialect is which of the two databases it is.
-type Dialect uint8
-
-// The dialects. They differ in how parameters are written.
-const (
-	Postgres Dialect = iota + 1
-	SQLite
-)
-
 // Store is the adapter. Safe for concurrent use.
-type Store struct {
-	db      *sql.DB
-	dialect Dialect
-}
+type Store struct{ db *sqlstore.DB }
 
 var (
 	_ catalog.Store   = (*Store)(nil)
 	_ ticketing.Store = (*Store)(nil)
 )
 
-// New returns a Store over a migrated database; it does not own db.
-func New(db *sql.DB, d Dialect) *Store { return &Store{db, d} }
+// New returns a Store over an open database; it does not own db.
+func New(db *sqlstore.DB) *Store { return &Store{db} }
 
-// q writes a statement's $1 parameters as the dialect wants them.
-func (s *Store) q(statement string) string {
-	if s.dialect == SQLite {
-		return strings.ReplaceAll(statement, "$", "?")
-	}
-	return statement
-}
-
-// put inserts a document under version 1, or replaces the one of the given version. columns are further columns and their values.
+// put inserts a document under version 1, or replaces the one of the given version.
 func (s *Store) put(ctx context.Context, table string, id uuid.UUID, slug string, version int64, document any, startsMs *int64) error {
 	doc, err := json.Marshal(document)
 	if err != nil {
@@ -70,7 +50,7 @@ func (s *Store) put(ctx context.Context, table string, id uuid.UUID, slug string
 		statement, refusal = update, catalog.ErrStale
 		args = append(args, version)
 	}
-	r, err := s.db.ExecContext(ctx, s.q(statement), args...)
+	r, err := s.db.Write().ExecContext(ctx, statement, args...)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", table, err)
 	}
@@ -106,7 +86,7 @@ func (s *Store) PutPerformance(ctx context.Context, p catalog.Performance) error
 }
 
 func list[T any](ctx context.Context, s *Store, query string) ([]T, error) {
-	rows, err := s.db.QueryContext(ctx, query)
+	rows, err := s.db.Read().QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +136,7 @@ func scanIssued(scan func(...any) error) (ticketing.Issued, error) {
 
 // IssuedTicket implements ticketing.Store.
 func (s *Store) IssuedTicket(ctx context.Context, id uuid.UUID) (ticketing.Issued, error) {
-	t, err := scanIssued(s.db.QueryRowContext(ctx, s.q(issuedColumns+"WHERE t.id = $1"), id.String()).Scan)
+	t, err := scanIssued(s.db.Read().QueryRowContext(ctx, issuedColumns+"WHERE t.id = $1", id.String()).Scan)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return t, ticketing.ErrNoTicket
@@ -168,7 +148,7 @@ func (s *Store) IssuedTicket(ctx context.Context, id uuid.UUID) (ticketing.Issue
 
 // IssuedTickets implements ticketing.Store.
 func (s *Store) IssuedTickets(ctx context.Context, order uuid.UUID) ([]ticketing.Issued, error) {
-	rows, err := s.db.QueryContext(ctx, s.q(issuedColumns+"WHERE t.order_id = $1 ORDER BY t.unit"), order.String())
+	rows, err := s.db.Read().QueryContext(ctx, issuedColumns+"WHERE t.order_id = $1 ORDER BY t.unit", order.String())
 	if err != nil {
 		return nil, fmt.Errorf("read tickets: %w", err)
 	}
@@ -219,8 +199,8 @@ func (s *Store) insertScan(ctx context.Context, scan ticketing.Scan) (bool, erro
 	if scan.Accepted {
 		accepted = 1
 	}
-	r, err := s.db.ExecContext(ctx, s.q(`INSERT INTO scan (nonce, gate, ticket_id, accepted, reason, at_ms)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`), scan.Nonce, scan.Gate, ticket, accepted, string(scan.Reason), scan.At.UnixMilli())
+	r, err := s.db.Write().ExecContext(ctx, `INSERT INTO scan (nonce, gate, ticket_id, accepted, reason, at_ms)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`, scan.Nonce, scan.Gate, ticket, accepted, string(scan.Reason), scan.At.UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("write scan: %w", err)
 	}
@@ -236,7 +216,7 @@ func (s *Store) scan(ctx context.Context, where string, arg any) (ticketing.Scan
 	var ticket uuid.NullUUID
 	var accepted int
 	var atMs int64
-	err := s.db.QueryRowContext(ctx, s.q("SELECT nonce, gate, ticket_id, accepted, reason, at_ms FROM scan WHERE "+where), arg).
+	err := s.db.Read().QueryRowContext(ctx, "SELECT nonce, gate, ticket_id, accepted, reason, at_ms FROM scan WHERE "+where, arg).
 		Scan(&out.Nonce, &out.Gate, &ticket, &accepted, &out.Reason, &atMs)
 	out.Ticket, out.Accepted, out.At = ticket.UUID, accepted == 1, time.UnixMilli(atMs).UTC()
 	return out, err
