@@ -162,7 +162,7 @@ type Upstream struct {
 	ConnectMS    int       `json:"connect_timeout_ms" default:"2000" range:"10..60000" hot:"yes" doc:"Longest time to open a connection."`
 	ResponseS    float64   `json:"response_timeout_s" default:"30" range:"0.1..3600" hot:"yes" doc:"Longest wait for the head of an answer."`
 	IdleS        float64   `json:"idle_timeout_s" default:"20" range:"0.1..3600" hot:"yes" doc:"Idle connections are closed after this; keep below the origin's own keep-alive time."`
-	Concurrent   int       `json:"max_concurrent" default:"512" range:"1..100000" hot:"yes" doc:"Requests under way to all targets together; the adaptive limit stays below it."`
+	Connections  int       `json:"max_connections" default:"512" range:"1..100000" hot:"yes" doc:"Requests, and so connections, under way to all targets together; the adaptive limit stays below it."`
 	StallS       float64   `json:"stall_timeout_s" default:"300" range:"1..86400" hot:"yes" doc:"Longest silence inside an answer's body; above the heartbeat of event streams."`
 	HealthPath   string    `json:"health_path" format:"path?" hot:"yes" doc:"Path asked with GET; 2xx and 3xx are healthy. Empty: only passive checks."`
 	HealthS      float64   `json:"health_interval_s" default:"2" range:"0.1..300" hot:"yes" doc:"Time between active checks."`
@@ -193,6 +193,8 @@ type Edge struct {
 	NetworkBurst     int     `json:"network_burst" default:"2000" range:"1..10000000" hot:"yes" doc:"Requests at once from one client network."`
 	OutsidePerSecond float64 `json:"outside_per_second" default:"0" range:"0..10000000" hot:"yes" doc:"Requests a second without a pass, of the whole process. 0: no limit."`
 	LimitKeys        int     `json:"limit_keys" default:"131072" range:"1024..16777216" doc:"Networks and sessions that each rate limit remembers; fixes its memory."`
+	ParkS            float64 `json:"park_s" default:"8" range:"0.1..60" hot:"yes" doc:"Longest wait of one claim at the door before it is answered with Retry-After."`
+	Inflight         int     `json:"max_inflight_per_upstream" default:"1024" range:"1..100000" hot:"yes" doc:"Ceiling over every upstream's max_connections, for this process."`
 	PassesKept       int     `json:"verified_passes" default:"65536" range:"1024..16777216" doc:"Verified passes that are remembered, so that the next request of the same fan costs a look-up."`
 }
 

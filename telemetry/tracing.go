@@ -36,6 +36,15 @@ type Tracing struct {
 	Shutdown   func(context.Context) error   // sends what is left
 }
 
+// Enabled tells whether spans go anywhere.
+func (t Tracing) Enabled() bool {
+	_, off := t.Provider.(noop.TracerProvider)
+	return t.Provider != nil && !off
+}
+
+// Tracer makes the spans of one part of the product, such as "edge".
+func (t Tracing) Tracer(part string) trace.Tracer { return t.Provider.Tracer("stanchion/" + part) }
+
 // NewTracing sets tracing up; with no endpoint every span is a no-op that costs next to nothing. It does not wait for
 // the collector, and a collector that is gone costs dropped spans, never a request. OpenTelemetry has one error
 // handler a process, which is set to write to o.Logger.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -32,6 +33,8 @@ type launch struct {
 	log       *slog.Logger
 	level     *slog.LevelVar
 	version   string
+	stdout    io.Writer
+	stderr    io.Writer
 
 	current *atomic.Pointer[config.Config] // in force now: cfg, with what was reloaded since
 	reload  func() (config.Config, config.Report, error)
@@ -56,7 +59,7 @@ func (f configFlags) startLoaded(p *process, command string, base config.Base, c
 		return err
 	}
 	v, revision := build()
-	l := &launch{cfg: cfg, report: report, roles: roles, demo: command == demoName, version: v, level: new(slog.LevelVar),
+	l := &launch{cfg: cfg, report: report, roles: roles, demo: command == demoName, version: v, stdout: p.stdout, stderr: p.stderr, level: new(slog.LevelVar),
 		board: health.NewBoard(), registry: telemetry.NewRegistry(v, revision), current: new(atomic.Pointer[config.Config])}
 	l.current.Store(&cfg)
 	l.reload = func() (config.Config, config.Report, error) {
