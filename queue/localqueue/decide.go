@@ -731,6 +731,7 @@ func (r *room) reap(nowMs int64, inc line.Incarnation, silentMs int64, at bool) 
 	if e == nil || (!at && !e.bye && nowMs-e.seen <= silentMs) {
 		return 0
 	}
+	n := r.holds(inc).len()
 	moves := make([]line.SessionID, 0, len(e.moves))
 	for sid := range e.moves {
 		moves = append(moves, sid)
@@ -739,9 +740,7 @@ func (r *room) reap(nowMs int64, inc line.Incarnation, silentMs int64, at bool) 
 		r.applyMove(sid)
 	}
 	delete(r.edges, inc)
-	n := 0
 	if set := r.slots[inc]; set != nil {
-		n = set.len()
 		for sid, end := range set.end {
 			if old, ok := r.slots[0].get(sid); ok {
 				end = max(end, old)
