@@ -53,7 +53,7 @@ func Masked(a slog.Attr) slog.Attr {
 			}
 		case []byte:
 			return slog.String(a.Key, maskText(a.Key, string(v)))
-		case nil, *slog.Source, slog.Level:
+		case nil, *slog.Source:
 		default:
 			if secretName(a.Key) {
 				return slog.String(a.Key, mask)
