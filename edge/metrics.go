@@ -1,0 +1,123 @@
+package edge
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the edge's RED metrics and the state of its limits.
+type metrics struct {
+	requests      *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	refused       *prometheus.CounterVec
+	droppedConns  *prometheus.CounterVec
+	limited       *prometheus.CounterVec
+	shed          *prometheus.CounterVec
+	admitted      *prometheus.CounterVec
+	originErrors  *prometheus.CounterVec
+	originSeconds *prometheus.HistogramVec
+	panics        prometheus.Counter
+}
+
+func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "stanchion", Subsystem: "edge", Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		requests: counter("requests_total", "Requests served, by decision and class of status.", "decision", "class"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "stanchion", Subsystem: "edge", Name: "request_seconds", Help: "Time from the request's head to the end of its response.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"decision"}),
+		refused:      counter("refused_total", "Requests refused as HTTP, by reason.", "reason"),
+		droppedConns: counter("connections_dropped_total", "Connections closed at once for being over a cap.", "cap"),
+		limited:      counter("limited_total", "Requests over a rate limit.", "limit"),
+		shed:         counter("shed_total", "Requests turned away because their origin was full.", "upstream", "priority"),
+		admitted:     counter("admitted_total", "Fans let in through this edge.", "room", "way"),
+		originErrors: counter("origin_errors_total", "Requests an origin did not answer properly.", "upstream", "reason"),
+		originSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "stanchion", Subsystem: "edge", Name: "origin_seconds", Help: "Time from sending a request to an origin to the head of its response.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"upstream"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "stanchion", Subsystem: "edge", Name: "panics_total", Help: "Requests whose handler panicked."}),
+	}
+	for _, c := range []prometheus.Collector{
+		m.requests, m.seconds, m.refused, m.droppedConns, m.limited, m.shed, m.admitted, m.originErrors, m.originSeconds, m.panics, stateCollector{s},
+	} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) dropped(cap string) { m.droppedConns.WithLabelValues(cap).Inc() }
+
+func (m *metrics) upstream(name string, took time.Duration) {
+	m.originSeconds.WithLabelValues(name).Observe(took.Seconds())
+}
+
+var classes = [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func (m *metrics) done(x *exchange, took time.Duration) {
+	m.requests.WithLabelValues(x.word, classes[min(max(x.status/100, 0), 5)]).Inc()
+	m.seconds.WithLabelValues(x.word).Observe(took.Seconds())
+}
+
+// stateCollector reads the state of the limits when it is asked for.
+type stateCollector struct{ s *Server }
+
+var (
+	descConns    = prometheus.NewDesc("stanchion_edge_connections", "Open connections.", nil, nil)
+	descConnsMax = prometheus.NewDesc("stanchion_edge_connections_limit", "Open connections allowed.", nil, nil)
+	descUpgrades = prometheus.NewDesc("stanchion_edge_upgrades", "Open WebSockets.", nil, nil)
+	descKnown    = prometheus.NewDesc("stanchion_edge_known_passes", "Verified passes remembered.", nil, nil)
+	descKnownMax = prometheus.NewDesc("stanchion_edge_known_passes_limit", "Verified passes remembered at most.", nil, nil)
+	descLimit    = prometheus.NewDesc("stanchion_edge_origin_concurrency_limit", "Requests in flight the origin is trusted with at the moment.", []string{"upstream"}, nil)
+	descInflight = prometheus.NewDesc("stanchion_edge_origin_inflight", "Requests in flight to the origin.", []string{"upstream"}, nil)
+	descBase     = prometheus.NewDesc("stanchion_edge_origin_base_seconds", "Latency of the origin at rest.", []string{"upstream"}, nil)
+	descRetries  = prometheus.NewDesc("stanchion_edge_origin_retries_total", "Requests tried on another target.", []string{"upstream", "allowed"}, nil)
+	descReplaced = prometheus.NewDesc("stanchion_edge_origin_replaced_connections_total", "Idle connections found dead before use.", []string{"upstream"}, nil)
+	descHealthy  = prometheus.NewDesc("stanchion_edge_origin_target_healthy", "1 when the target takes part.", []string{"upstream", "target"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descBase, descRetries, descReplaced, descHealthy} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := c.s
+	gauge(descConns, float64(s.listener.Open()))
+	gauge(descConnsMax, float64(s.o.Limits.Connections))
+	gauge(descUpgrades, float64(s.upgrades.count()))
+	gauge(descKnown, float64(s.known.size()))
+	gauge(descKnownMax, float64(s.o.KnownPasses))
+	for name, o := range s.origins {
+		st, ps := o.shed.State(), o.pool.Stats()
+		gauge(descLimit, st.Limit, name)
+		gauge(descInflight, float64(st.Inflight), name)
+		gauge(descBase, st.BaseS, name)
+		count(descRetries, ps.Retries, name, strconv.FormatBool(true))
+		count(descRetries, ps.RetriesDenied, name, strconv.FormatBool(false))
+		count(descReplaced, ps.Replaced, name)
+		for _, t := range ps.Targets {
+			healthy := 0.0
+			if t.Healthy {
+				healthy = 1
+			}
+			gauge(descHealthy, healthy, name, t.URL)
+		}
+	}
+}
