@@ -325,7 +325,7 @@ func (l *leader) recover(ctx context.Context, c queue.Control) error {
 				l.waitFor[e.Edge] = e.SeenMs
 			}
 		}
-		l.log.Warn("store has no generation: restoring", "edges", len(l.waitFor), "run_id", c.RunID)
+		l.log.Info("store has no generation, it is asked for what edges know", "edges", len(l.waitFor), "run_id", c.RunID)
 	}
 	for _, e := range edges {
 		if was, ok := l.waitFor[e.Edge]; ok && e.SeenMs > was {
