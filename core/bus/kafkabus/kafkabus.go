@@ -75,6 +75,7 @@ func NewPublisher(o Options) (*Publisher, error) {
 		Addr:         kafka.TCP(o.Addresses...),
 		Balancer:     kafka.Murmur2Balancer{Consistent: true}, // as other languages' clients do
 		RequiredAcks: kafka.RequireAll,
+		BatchSize:    1000, // more than one Publish: its messages for a partition stay one batch
 		BatchTimeout: 5 * time.Millisecond,
 		WriteTimeout: 10 * time.Second,
 		ReadTimeout:  10 * time.Second,
