@@ -264,7 +264,7 @@ func newOp() uuid.UUID { return uuid.Must(uuid.NewRandom()) }
 
 // pause waits a little, longer with each attempt, at most a second.
 func pause(ctx context.Context, attempt int) error {
-	d := min(time.Second, 20*time.Millisecond<<min(attempt, 6))
+	d := min(time.Second, 5*time.Millisecond<<min(attempt, 8))
 	t := time.NewTimer(d/2 + rand.N(d/2))
 	defer t.Stop()
 	select {
