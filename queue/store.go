@@ -220,7 +220,7 @@ type Arrival struct {
 // FlushReply is what changed.
 type FlushReply struct {
 	Control Control
-	Seals   []SealedRange // seals of the current line from SealedSeen on, oldest first, at most 6,000 windows; more follow
+	Seals   []SealedRange // seals of the current line from SealedSeen on, oldest first, at most 64 seals; more follow
 	Feed    []FeedEntry   // after Cursor, oldest first, at most 4,096 entries; more follow
 	// Leases answers this flush's renewals once replication was met. A session that is over or unknown comes back with EndMs 0.
 	// One that is missing keeps its old lease for now, because its home is just changing: ask again with the next flush.
@@ -237,8 +237,8 @@ type Lease struct {
 	Home    line.Incarnation
 }
 
-// SealedRange is a run of sealed windows. Chain is the link of the seal chain after its last window; for an edge that keeps up each
-// range is one seal, for one that is far behind several seals are merged.
+// SealedRange is one seal: a run of windows, and the link of the seal chain after the last of them. The links of the last 600
+// seals are kept: for an edge that is further behind the first range begins after its SealedSeen, and it reads Line and LedgerChunk.
 type SealedRange struct {
 	Line     line.ID
 	From, To line.Window
@@ -326,7 +326,7 @@ type Restore struct {
 	Spent    []SpentStamp
 	Called   map[line.ID][]uint64
 	Current  line.ID
-	Seals    []SealedRange // the longest tail the edge holds
+	Seals    []SealedRange // the tail of seals that the edge holds, one range per seal
 }
 
 // SpentStamp is an admitted stamp and its holder.

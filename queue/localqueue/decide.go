@@ -16,7 +16,8 @@ const (
 	sweepAtOnce  = 2000 // sessions freed by one flush or free
 	trimAtOnce   = 200  // lapsed sessions forgotten by one flush
 	feedAtOnce   = 4096
-	sealsAtOnce  = 6000 // windows
+	sealsAtOnce  = 6000 // windows of seals in one reply
+	sealRanges   = 64
 	livingMs     = 3000 // an edge heard of so recently counts as living
 	staleMs      = 3000 // claims stop when the last call is older
 	leaderDeadMs = 1500
@@ -302,8 +303,8 @@ func (r *room) feedAfter(cursor int64) []queue.FeedEntry {
 	return slices.Clone(r.feed[i:min(len(r.feed), i+feedAtOnce)])
 }
 
-// sealsFrom returns the seals after the first seen windows: one range each, the first one merged from several when its
-// beginning lies before the links that are kept.
+// sealsFrom returns the seals after the first seen windows, as they were made. The links of older ones are not kept: then the
+// first range begins later.
 func (l *lineState) sealsFrom(seen line.Window) []queue.SealedRange {
 	var out []queue.SealedRange
 	kept := l.seals[max(0, len(l.seals)-keepSeals):]
@@ -312,14 +313,10 @@ func (l *lineState) sealsFrom(seen line.Window) []queue.SealedRange {
 		if s.to <= seen {
 			continue
 		}
-		if s.to-seen > sealsAtOnce && len(out) > 0 {
+		if len(out) == sealRanges || (len(out) > 0 && s.to-out[0].From > sealsAtOnce) {
 			break
 		}
-		out = append(out, l.sealedRange(seen, s.to, s.chain))
-		seen = s.to
-		if len(out) == 64 {
-			break
-		}
+		out = append(out, l.sealedRange(s.from, s.to, s.chain))
 	}
 	return out
 }
@@ -599,7 +596,7 @@ func (r *room) seals(s *queue.Seal) error {
 		return fmt.Errorf("seal of windows [%d, %d) has counts for %d of %d lanes or of the wrong length", s.From, s.To, len(s.Counts), len(l.lanes))
 	case s.To == l.sealed && s.Next == l.chain: // a repetition
 		return nil
-	case s.From != l.sealed || s.Prev != l.chain:
+	case s.From != l.sealed || s.Prev != l.chain || l.retired != 0:
 		return queue.ErrChain
 	}
 	r.seal(l, s.From, s.To, s.Counts, s.Next)

@@ -181,6 +181,7 @@ func (l *lineState) encode(e *encoder) error {
 	kept := l.seals[max(0, len(l.seals)-keepSeals):]
 	e.u64(uint64(len(kept)))
 	for _, s := range kept {
+		e.u64(uint64(s.from))
 		e.u64(uint64(s.to))
 		e.raw(s.chain[:])
 	}

@@ -101,7 +101,7 @@ type lineState struct {
 	lanes     []lane
 	sealed    line.Window
 	chain     [32]byte
-	seals     []sealEnd
+	seals     []link
 	rowEnd    line.Window // end of the last window with a row
 	rows      map[line.Window]map[rowKey]uint32
 	rowsFrom  line.Window // rows before it were forgotten
@@ -128,9 +128,10 @@ type calledAt struct {
 	called uint64
 }
 
-type sealEnd struct {
-	to    line.Window
-	chain [32]byte
+// link is one seal: the windows [from, to) and the link of the chain after them.
+type link struct {
+	from, to line.Window
+	chain    [32]byte
 }
 
 // holders are those who claimed, by first byte.
@@ -422,9 +423,9 @@ func (r *room) seal(l *lineState, from, to line.Window, counts [][]uint64, chain
 		}
 	}
 	l.sealed, l.chain = to, chain
-	l.seals = append(l.seals, sealEnd{to, chain})
+	l.seals = append(l.seals, link{from, to, chain})
 	if len(l.seals) > 2*keepSeals {
-		l.seals = append([]sealEnd(nil), l.seals[len(l.seals)-keepSeals:]...)
+		l.seals = append([]link(nil), l.seals[len(l.seals)-keepSeals:]...)
 	}
 	for ; l.rowsFrom+keepRows < l.sealed; l.rowsFrom++ {
 		delete(l.rows, l.rowsFrom)
@@ -795,7 +796,7 @@ func (r *room) replayLine(d *decoder) error {
 	l.retired = d.i64()
 	l.rowsFrom = line.Window(d.u64())
 	for range d.count() {
-		e := sealEnd{to: line.Window(d.u64())}
+		e := link{from: line.Window(d.u64()), to: line.Window(d.u64())}
 		d.raw(e.chain[:])
 		l.seals = append(l.seals, e)
 	}
