@@ -144,7 +144,7 @@ func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 		}
 		l := s.Lanes[lane]
 		if rank == NoRank {
-			ms = float64(lo) // sealed within half a second, usually
+			ms = leastPollMs // sealed within half a second, usually
 			break
 		}
 		ahead := l.Ahead(rank)
@@ -157,6 +157,8 @@ func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 			ms = float64(lo)
 		case l.PerMinute > 0:
 			ms = min(max(float64(ahead)*60_000/l.PerMinute/8, float64(lo)), float64(hi))
+		case l.ETA.PerSecond > 0: // nobody was called yet
+			ms = min(max(float64(ahead)*1000/l.ETA.PerSecond/8, float64(lo)), float64(hi))
 		}
 	}
 	spread := 0.0

@@ -76,7 +76,7 @@ func TestNextPoll(t *testing.T) {
 		{"soon", base, 0, 1010, 2 * time.Second},
 		{"an eighth of the time", base, 0, 1000 + 1600, 20 * time.Second},
 		{"far", base, 0, 10_000, 60 * time.Second},
-		{"not sealed", base, 0, NoRank, 2 * time.Second},
+		{"not sealed", base, 0, NoRank, time.Second},
 		{"little stock, front", scarce, 0, 2000, 12 * time.Second},
 		{"little stock, back", scarce, 0, 10_000, 60 * time.Second},
 		{"standing still", with(func(s *Status) { s.Lanes[0].PerMinute = 0 }), 0, 1010, 60 * time.Second},
