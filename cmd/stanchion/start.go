@@ -32,6 +32,7 @@ type launch struct {
 	tracing   telemetry.Tracing
 	log       *slog.Logger
 	level     *slog.LevelVar
+	node      string
 	version   string
 	stdout    io.Writer
 	stderr    io.Writer
@@ -83,6 +84,7 @@ func (f configFlags) startLoaded(p *process, command string, base config.Base, c
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}
+	l.node = node
 	l.tracing, err = telemetry.NewTracing(p.ctx, telemetry.TracingOptions{Endpoint: cfg.Tracing.Endpoint, SampleRatio: cfg.Tracing.SampleRatio,
 		Timeout: seconds(cfg.Tracing.TimeoutS), Service: "stanchion-" + command, Version: v, Node: node, Logger: l.log})
 	if err != nil {

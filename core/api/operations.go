@@ -72,8 +72,8 @@ func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + 
 
 // Catalog.
 
-// Performance is a performance as the API shows it.
-type Performance struct {
+// PerformanceDetails is a performance as the API shows it.
+type PerformanceDetails struct {
 	ID       uuid.UUID       `json:"id"`
 	Slug     string          `json:"slug"`
 	Event    uuid.UUID       `json:"event_id"`
@@ -87,21 +87,21 @@ type Performance struct {
 	Version  int64           `json:"version"`
 }
 
-// Event is an event with its performances.
-type Event struct {
-	ID           uuid.UUID     `json:"id"`
-	Slug         string        `json:"slug"`
-	Title        string        `json:"title"`
-	Summary      string        `json:"summary"`
-	Version      int64         `json:"version"`
-	Performances []Performance `json:"performances"`
+// EventDetails is an event with its performances.
+type EventDetails struct {
+	ID           uuid.UUID            `json:"id"`
+	Slug         string               `json:"slug"`
+	Title        string               `json:"title"`
+	Summary      string               `json:"summary"`
+	Version      int64                `json:"version"`
+	Performances []PerformanceDetails `json:"performances"`
 }
 
-func performanceOf(s catalog.Show) Performance {
-	return Performance{s.ID, s.Slug, s.Event, s.Title, s.House, s.Starts, s.Room, s.Currency, s.Offers, s.SaleOpen, s.Version}
+func performanceOf(s catalog.Show) PerformanceDetails {
+	return PerformanceDetails{s.ID, s.Slug, s.Event, s.Title, s.House, s.Starts, s.Room, s.Currency, s.Offers, s.SaleOpen, s.Version}
 }
 
-func (a *api) events(ctx context.Context) ([]Event, error) {
+func (a *api) events(ctx context.Context) ([]EventDetails, error) {
 	events, err := a.Catalog.Events(ctx)
 	if err != nil {
 		return nil, err
@@ -110,9 +110,9 @@ func (a *api) events(ctx context.Context) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Event, 0, len(events))
+	out := make([]EventDetails, 0, len(events))
 	for _, e := range events {
-		ev := Event{e.ID, e.Slug, e.Title, e.Summary, e.Version, []Performance{}}
+		ev := EventDetails{e.ID, e.Slug, e.Title, e.Summary, e.Version, []PerformanceDetails{}}
 		for _, s := range shows {
 			if s.Event == e.ID {
 				ev.Performances = append(ev.Performances, performanceOf(s))
@@ -125,37 +125,37 @@ func (a *api) events(ctx context.Context) ([]Event, error) {
 
 const publicShort = "public, max-age=5"
 
-func (a *api) listEvents(ctx context.Context, _ *struct{}) (*body[[]Event], error) {
+func (a *api) listEvents(ctx context.Context, _ *struct{}) (*body[[]EventDetails], error) {
 	events, err := a.events(ctx)
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	return &body[[]Event]{CacheControl: publicShort, Body: events}, nil
+	return &body[[]EventDetails]{CacheControl: publicShort, Body: events}, nil
 }
 
 type eventPath struct {
 	Event string `path:"event" maxLength:"64" doc:"Id or slug."`
 }
 
-func (a *api) event(ctx context.Context, idOrSlug string) (Event, error) {
+func (a *api) event(ctx context.Context, idOrSlug string) (EventDetails, error) {
 	events, err := a.events(ctx)
 	if err != nil {
-		return Event{}, err
+		return EventDetails{}, err
 	}
 	for _, e := range events {
 		if e.Slug == idOrSlug || e.ID.String() == idOrSlug {
 			return e, nil
 		}
 	}
-	return Event{}, catalog.ErrNotFound
+	return EventDetails{}, catalog.ErrNotFound
 }
 
-func (a *api) getEvent(ctx context.Context, in *eventPath) (*body[Event], error) {
+func (a *api) getEvent(ctx context.Context, in *eventPath) (*body[EventDetails], error) {
 	e, err := a.event(ctx, in.Event)
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	return &body[Event]{CacheControl: publicShort, ETag: etag(e.Version), Body: e}, nil
+	return &body[EventDetails]{CacheControl: publicShort, ETag: etag(e.Version), Body: e}, nil
 }
 
 type performancePath struct {
@@ -165,25 +165,25 @@ type performancePath struct {
 func (a *api) getEventPerformance(ctx context.Context, in *struct {
 	eventPath
 	performancePath
-}) (*body[Performance], error) {
+}) (*body[PerformanceDetails], error) {
 	e, err := a.event(ctx, in.Event)
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
 	for _, p := range e.Performances {
 		if p.Slug == in.Performance || p.ID.String() == in.Performance {
-			return &body[Performance]{CacheControl: publicShort, ETag: etag(p.Version), Body: p}, nil
+			return &body[PerformanceDetails]{CacheControl: publicShort, ETag: etag(p.Version), Body: p}, nil
 		}
 	}
 	return nil, a.fail(ctx, catalog.ErrNotFound)
 }
 
-func (a *api) getPerformance(ctx context.Context, in *performancePath) (*body[Performance], error) {
+func (a *api) getPerformance(ctx context.Context, in *performancePath) (*body[PerformanceDetails], error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	return &body[Performance]{CacheControl: publicShort, ETag: etag(s.Version), Body: performanceOf(s)}, nil
+	return &body[PerformanceDetails]{CacheControl: publicShort, ETag: etag(s.Version), Body: performanceOf(s)}, nil
 }
 
 type chartAnswer struct {
