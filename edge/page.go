@@ -252,4 +252,3 @@ func (s *Server) joinAndReturn(x *exchange, pr pageRequest) {
 func hasPathPrefix(p, prefix string) bool {
 	return len(p) >= len(prefix) && p[:len(prefix)] == prefix && (len(p) == len(prefix) || p[len(prefix)] == '/' || p[len(prefix)] == '?')
 }
-

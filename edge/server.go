@@ -134,7 +134,7 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	cfg := &guard.Config{
-		Limits: guard.Limits{HeadBytes: o.Limits.HeadBytes, Fields: o.Limits.Headers, TargetBytes: o.Limits.TargetBytes, BodyBytes: o.Limits.BodyBytes},
+		Limits:   guard.Limits{HeadBytes: o.Limits.HeadBytes, Fields: o.Limits.Headers, TargetBytes: o.Limits.TargetBytes, BodyBytes: o.Limits.BodyBytes},
 		Timeouts: guard.Timeouts{Idle: o.Timeouts.Idle, Head: o.Timeouts.Head, Body: o.Timeouts.Body, Write: o.Timeouts.Write},
 		Refused:  s.refused,
 	}
