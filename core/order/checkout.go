@@ -250,8 +250,8 @@ func (s *Service) Cancel(ctx context.Context, who Principal, id uuid.UUID) (Orde
 				}
 				return s.hurry(ctx, tx, cur)
 			})
-		case Closing, Cancelled, Expired:
-			return nil
+		case Closing, Cancelled, Expired, Late, Refunding, Refunded:
+			return nil // it is ending already
 		}
 		return &WrongState{State: cur.State}
 	})

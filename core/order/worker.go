@@ -91,12 +91,12 @@ func (s *Service) Webhook(ctx context.Context, provider string, header map[strin
 		return err
 	}
 	w := payment.Webhook{Provider: provider, EventID: n.EventID, Type: n.Type, Ref: n.Ref, PaymentID: n.PaymentID, Body: body, Received: s.now()}
-	fresh, err := s.store.AddWebhook(ctx, w)
+	open, err := s.store.AddWebhook(ctx, w)
 	if err != nil {
 		return fmt.Errorf("store a webhook: %w", err)
 	}
 	s.at(PointWebhookStored)
-	if !fresh {
+	if !open {
 		return nil
 	}
 	if err := s.match(ctx, w); err != nil {

@@ -35,9 +35,9 @@ type Webhook struct {
 
 // WebhookStore keeps webhooks until they have been acted upon.
 type WebhookStore interface {
-	// AddWebhook stores w and says whether it is new: a provider sends the
-	// same event more than once.
-	AddWebhook(ctx context.Context, w Webhook) (fresh bool, err error)
+	// AddWebhook stores w and says whether it must still be acted upon: a
+	// provider sends the same event more than once.
+	AddWebhook(ctx context.Context, w Webhook) (open bool, err error)
 	// OpenWebhooks returns webhooks that have not been acted upon, oldest
 	// first.
 	OpenWebhooks(ctx context.Context, limit int) ([]Webhook, error)

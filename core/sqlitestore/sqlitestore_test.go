@@ -58,3 +58,5 @@ func TestAnOddPathIsOnePath(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestJourneys(t *testing.T) { storetest.Journeys(t, open) }

@@ -94,13 +94,11 @@ func (t *tx) UpdateRefund(ctx context.Context, r payment.Refund) error {
 
 // AddWebhook implements payment.WebhookStore.
 func (s *Store) AddWebhook(ctx context.Context, w payment.Webhook) (bool, error) {
-	res, err := s.write.ExecContext(ctx, `INSERT INTO webhook (provider, event_id, type, ref, payment_id, body, state, received_ms) VALUES (`+params(1, 6)+`, 'open', $7)
-		ON CONFLICT (provider, event_id) DO NOTHING`, w.Provider, w.EventID, w.Type, w.Ref, nullID(w.PaymentID), w.Body, MS(w.Received))
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n == 1, err
+	// The update changes nothing; it makes the row come back.
+	var state string
+	err := s.write.QueryRowContext(ctx, `INSERT INTO webhook (provider, event_id, type, ref, payment_id, body, state, received_ms) VALUES (`+params(1, 6)+`, 'open', $7)
+		ON CONFLICT (provider, event_id) DO UPDATE SET state = webhook.state RETURNING state`, w.Provider, w.EventID, w.Type, w.Ref, nullID(w.PaymentID), w.Body, MS(w.Received)).Scan(&state)
+	return state == "open", wrap("store a webhook", err)
 }
 
 // OpenWebhooks implements payment.WebhookStore.

@@ -304,7 +304,26 @@ func (s *Server) refundChanged(ctx context.Context, tx *sql.Tx, r *Refund, in *I
 }
 
 func (s *Server) getRefund(ctx context.Context, c call) (any, error) {
-	return readRefund(ctx, s.db, c.r.PathValue("id"))
+	var r *Refund
+	err := s.tx(ctx, func(tx *sql.Tx) (err error) {
+		r, err = s.ripeRefund(ctx, tx, c.r.PathValue("id"))
+		return err
+	})
+	return r, err
+}
+
+// ripeRefund reads a refund as it is now.
+func (s *Server) ripeRefund(ctx context.Context, tx *sql.Tx, id string) (*Refund, error) {
+	r, err := readRefund(ctx, tx, id)
+	if err != nil || r.dueAt == nil || s.now().Before(*r.dueAt) {
+		return r, err
+	}
+	in, err := readIntent(ctx, tx, "id = $1", r.PaymentIntent)
+	if err != nil {
+		return nil, err
+	}
+	r.Status, r.dueAt = "succeeded", nil
+	return r, s.refundChanged(ctx, tx, r, in)
 }
 
 // ripen lets time pass for everything that is due.
@@ -325,16 +344,7 @@ func (s *Server) ripen(ctx context.Context) error {
 			return err
 		}
 		for _, id := range ids {
-			r, err := readRefund(ctx, tx, id)
-			if err != nil {
-				return err
-			}
-			in, err := readIntent(ctx, tx, "id = $1", r.PaymentIntent)
-			if err != nil {
-				return err
-			}
-			r.Status = "succeeded"
-			if err := s.refundChanged(ctx, tx, r, in); err != nil {
+			if _, err := s.ripeRefund(ctx, tx, id); err != nil {
 				return err
 			}
 		}

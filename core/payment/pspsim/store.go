@@ -184,7 +184,8 @@ func putRefund(ctx context.Context, tx *sql.Tx, r *Refund) error {
 
 func readRefund(ctx context.Context, q row, id string) (*Refund, error) {
 	var obj []byte
-	err := q.QueryRowContext(ctx, `SELECT object FROM refund WHERE id = $1`, id).Scan(&obj)
+	var due sql.NullInt64
+	err := q.QueryRowContext(ctx, `SELECT object, due_ms FROM refund WHERE id = $1`, id).Scan(&obj, &due)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errNoIntent
 	}
@@ -194,6 +195,10 @@ func readRefund(ctx context.Context, q row, id string) (*Refund, error) {
 	var r Refund
 	if err := json.Unmarshal(obj, &r); err != nil {
 		return nil, fmt.Errorf("decode a refund: %w", err)
+	}
+	if due.Valid {
+		at := time.UnixMilli(due.Int64)
+		r.dueAt = &at
 	}
 	return &r, nil
 }
