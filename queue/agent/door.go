@@ -530,7 +530,7 @@ func (r *Room) tryDoor(ctx context.Context) {
 	}
 	if err != nil {
 		var g *queue.GenError
-		if errors.As(err, &g) {
+		if errors.As(err, &g) || errors.Is(err, queue.ErrNoRoom) {
 			r.fence(gen)
 		} else if !errors.Is(err, queue.ErrReplication) && ctx.Err() == nil {
 			r.log.Warn("claims not answered", "claims", len(batch), "error", err)

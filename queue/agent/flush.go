@@ -29,6 +29,8 @@ type flusher struct {
 	pending    *queue.Flush // sent, outcome unknown: repeated as it is
 	registered bool         // the store knows this incarnation
 	restored   bool         // Restore was sent since the fence went up
+	restoredTo line.ID      // the store's line then: a line that is given back later has to be told too
+	emptied    bool         // since the fence went up, the store was seen without our line
 	runID      string       // the store process that gen was learned from
 	published  uint64       // the forecast's counter when the current line was last read
 	lastAnswer time.Time
@@ -169,10 +171,11 @@ func (r *Room) step(ctx context.Context) (idle, done bool) {
 	}
 	var g *queue.GenError
 	switch {
-	case errors.As(err, &g):
+	case errors.As(err, &g), errors.Is(err, queue.ErrNoRoom):
 		f.lastAnswer = received
 		r.requeue(fl)
 		f.pending = nil
+		r.heal()
 		r.fence(gen)
 	case errors.Is(err, queue.ErrClone):
 		f.lastAnswer = received
@@ -202,15 +205,17 @@ func (r *Room) attach(ctx context.Context) error {
 	}
 	f.lastAnswer = time.Now()
 	r.clock.observe(sent, f.lastAnswer, c.StoreMs)
+	r.heal()
 	r.mu.Lock()
 	gen := f.genNow
 	r.mu.Unlock()
 	switch {
-	case c.Gen == "" && f.registered && !f.restored:
+	case c.Gen == "" && f.registered && (!f.restored || f.restoredTo != c.Line()):
+		f.emptied = f.emptied || c.Line() != r.snap.Load().current()
 		if err := r.o.Store.Restore(ctx, r.name, r.restore(c)); err != nil && !errors.Is(err, queue.ErrGenSet) {
 			return fmt.Errorf("restore: %w", err)
 		}
-		f.restored = true
+		f.restored, f.restoredTo = true, c.Line()
 		return nil
 	case c.Gen == "":
 		return nil
@@ -223,7 +228,7 @@ func (r *Room) attach(ctx context.Context) error {
 		}
 		f.cursor = 0 // positions of the end feed count within one generation
 	}
-	f.runID, f.restored = c.RunID, false
+	f.runID, f.restored, f.emptied = c.RunID, false, false
 	r.mu.Lock()
 	f.genNow, f.fenced = c.Gen, false
 	r.mu.Unlock()
@@ -234,7 +239,7 @@ func (r *Room) attach(ctx context.Context) error {
 func (r *Room) restore(c queue.Control) queue.Restore {
 	snap, now := r.snap.Load(), r.storeNow()
 	out := queue.Restore{Label: r.o.Label, Current: snap.current(), Called: map[line.ID][]uint64{}}
-	out.All = !snap.current().IsZero() && c.Line() != snap.current()
+	out.All = r.flush.emptied && !snap.current().IsZero()
 	for id, b := range snap.books {
 		called := make([]uint64, len(b.lanes))
 		for i, l := range b.lanes {
@@ -290,7 +295,7 @@ func (r *Room) build(gen string) *queue.Flush {
 	r.mu.Unlock()
 
 	wall := time.Now()
-	fl.Renewals = r.sessions.takeWishes(now + set.IdleMs)
+	fl.Renewals = r.sessions.takeWishes(now, now+set.IdleMs)
 	asked := make(map[line.SessionID]struct{}, len(fl.Renewals))
 	for i, w := range fl.Renewals {
 		asked[w.Session] = struct{}{}
@@ -304,6 +309,12 @@ func (r *Room) build(gen string) *queue.Flush {
 	}
 	for id, try := range f.retries {
 		if _, twice := asked[id]; !twice && !try.due.After(wall) {
+			live := false
+			r.sessions.with(id, false, func(s *session) { live = s != nil && s.renewable(now) })
+			if !live {
+				delete(f.retries, id)
+				continue
+			}
 			fl.Renewals = append(fl.Renewals, queue.Renewal{Session: id, UntilMs: now + set.IdleMs})
 		}
 	}
@@ -350,13 +361,13 @@ func (r *Room) reincarnate(cause string) {
 // apply takes in a flush reply. It reports whether the room is idle.
 func (r *Room) apply(ctx context.Context, fl queue.Flush, reply queue.FlushReply) (idle bool) {
 	f := &r.flush
+	r.heal()
 	if reply.Reaped {
 		r.requeue(&fl)
 		r.reincarnate("reaped")
 		return false
 	}
 	f.registered = true
-	r.heal()
 	c := reply.Control
 	snap := r.snap.Load()
 	r.feed(reply.Feed, fl.Edge, c.StoreMs, snap.keepMs())
@@ -444,7 +455,7 @@ func (r *Room) retryUnconfirmed(asked []queue.Renewal, got []queue.Lease, nowMs 
 			continue
 		}
 		live := false
-		r.sessions.with(w.Session, false, func(s *session) { live = s != nil && !s.ended && max(s.endMs, s.passMs) > nowMs })
+		r.sessions.with(w.Session, false, func(s *session) { live = s != nil && s.renewable(nowMs) })
 		if !live {
 			delete(f.retries, w.Session)
 			continue

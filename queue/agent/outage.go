@@ -128,7 +128,7 @@ func (r *Room) heal() {
 		sh := &r.sessions.shards[i]
 		sh.mu.Lock()
 		for _, s := range sh.byID {
-			if s.alone && s.home && !s.ended {
+			if s.alone && s.home && s.renewable(now) {
 				sh.wish(s, now)
 			}
 			s.alone = false
@@ -149,7 +149,7 @@ func (r *Room) extendAlone(s *session, nowMs int64) {
 	}
 	end := min(nowMs+r.snap.Load().control.Settings.IdleMs, s.stayMs, o.boundMs)
 	if end > s.endMs {
-		s.endMs, s.alone = end, true
+		s.endMs, s.grantedMs, s.alone = end, nowMs, true
 	}
 }
 

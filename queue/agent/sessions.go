@@ -94,8 +94,14 @@ func (sh *sessionShard) wish(s *session, nowMs int64) {
 	}
 }
 
+// renewable reports whether a session may still be renewed: its lease, or a pass of it seen here, is alive. What has run out may have
+// been given to somebody else.
+func (s *session) renewable(nowMs int64) bool {
+	return !s.ended && (s.home && s.endMs > nowMs || s.passMs > nowMs)
+}
+
 // takeWishes empties the list of renewals to send.
-func (t *sessions) takeWishes(untilMs int64) []queue.Renewal {
+func (t *sessions) takeWishes(nowMs, untilMs int64) []queue.Renewal {
 	var out []queue.Renewal
 	for i := range t.shards {
 		sh := &t.shards[i]
@@ -103,6 +109,9 @@ func (t *sessions) takeWishes(untilMs int64) []queue.Renewal {
 		for _, id := range sh.wishes {
 			if s := sh.byID[id]; s != nil {
 				s.wished = false
+				if !s.renewable(nowMs) {
+					continue
+				}
 				out = append(out, queue.Renewal{Session: id, UntilMs: untilMs})
 			}
 		}

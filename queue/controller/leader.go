@@ -30,7 +30,8 @@ const (
 	recentEdgeMs  = 5000 // edges seen so recently are waited for in a failover
 	sealAtMost    = line.Window(6000)
 	drawRetry     = 2 * time.Second
-	rateTolerance = 0.01 // a core rate that moved less than this is not written to the store
+	newRoomWait   = 300 * time.Millisecond // an edge that knows an emptied room has given it back by then
+	rateTolerance = 0.01                   // a core rate that moved less than this is not written to the store
 )
 
 // leader is one room's controller in this process: standing by, or leading. Its loop is the only goroutine that touches the fields
@@ -68,6 +69,8 @@ type leader struct {
 	healthyMs   int64 // store time since which the store has answered without a break
 	fenceSince  time.Time
 	waitFor     map[line.Incarnation]int64 // edges that should restore, by when they were last seen
+	emptied     bool                       // the store came back without the room
+	memory      memory
 	capHigh     int64
 	lastSealAt  time.Time
 	lastCallAt  time.Time
@@ -78,6 +81,17 @@ type leader struct {
 	wasOpenedMs int64 // store time at which this leader saw the line open for calls
 	lastPhase   line.Phase
 	lastLimit   line.Limit
+}
+
+// memory is what a leader remembers of the store for the case that the store forgets it.
+type memory struct {
+	line      line.ID // zero: nothing
+	published line.Published
+	honours   []line.ID
+	lanes     int
+	settings  queue.Settings
+	edges     map[line.Incarnation]time.Time // when each was last known to live
+	tick      time.Time                      // last call
 }
 
 type drawn struct {
@@ -209,15 +223,18 @@ func (l *leader) take(token string, c queue.Control) {
 	l.law, l.bear, l.coreRate = law, pace.Bear{}, 0
 	l.reply, l.replied = queue.CallReply{}, false
 	l.estimates, l.opened, l.openedOf = nil, nil, line.ID{}
-	l.settings, l.settingsOf = l.first, nil
-	l.healthyMs, l.fenceSince, l.waitFor = c.StoreMs, time.Time{}, nil
+	if l.memory.line.IsZero() {
+		l.settings = l.first
+	}
+	l.settingsOf = nil
+	l.healthyMs, l.fenceSince, l.waitFor, l.emptied = c.StoreMs, time.Time{}, nil, false
 	l.capHigh = c.Settings.Cap
 	l.lastPhase, l.lastLimit, l.wasOpenedMs = "", "", 0
 	fc, err := room.ParseForecast(c.Forecast)
 	if err != nil {
 		l.log.Warn("the last leader's forecast cannot be read", "error", err)
 	}
-	l.version, l.pubCount, l.status = fc.Status.Version, fc.Published, nil
+	l.version, l.pubCount, l.status = max(l.version, fc.Status.Version), max(l.pubCount, fc.Published), nil
 	if fc.Law != nil {
 		if err := law.Restore(*fc.Law); err != nil {
 			l.log.Warn("the last leader's law cannot be continued", "error", err)
@@ -296,6 +313,7 @@ func (l *leader) step(ctx context.Context, callDue bool) error {
 	if err := l.call(ctx, func(ctx context.Context) (err error) { edges, err = l.store.Edges(ctx, l.name); return err }); err != nil {
 		return fmt.Errorf("read edges: %w", err)
 	}
+	l.memorize(&c, edges)
 	if err := l.seal(ctx, &c, edges); err != nil {
 		return err
 	}
@@ -305,12 +323,26 @@ func (l *leader) step(ctx context.Context, callDue bool) error {
 	return l.tick(ctx, c, edges)
 }
 
+// memorize keeps what a store that lost it would have to be told.
+func (l *leader) memorize(c *queue.Control, edges []queue.EdgeState) {
+	now := time.Now()
+	m := &l.memory
+	m.line, m.published, m.honours, m.lanes, m.settings = c.Line(), l.published, l.opened.Record.Honours, len(c.Lanes), c.Settings
+	m.edges = make(map[line.Incarnation]time.Time, len(edges))
+	for _, e := range edges {
+		if !e.Bye {
+			m.edges[e.Edge] = now.Add(-time.Duration(max(c.StoreMs-e.SeenMs, 0)) * time.Millisecond)
+		}
+	}
+}
+
 // recover brings a room whose gen is unset to a new one. A room without edges or history, as at the first start or after a restart of an
-// embedded store, gets it at once; after a failover the edges give back what they know first, and claims on the old process must have
-// stopped for sure.
+// embedded store, gets it at once. After a failover the edges give back what they know first, and claims on the old process must have
+// stopped for sure. A store that came back empty gets the line and settings back from this leader's memory, and its door stays shut until
+// every pass of edges that nobody knows any more has run out.
 func (l *leader) recover(ctx context.Context, c queue.Control) error {
 	if c.Gen != "" { // set, though the answer was lost
-		l.fenceSince, l.waitFor, l.healthyMs = time.Time{}, nil, 0
+		l.endFence()
 		return nil
 	}
 	now := time.Now()
@@ -319,22 +351,35 @@ func (l *leader) recover(ctx context.Context, c queue.Control) error {
 		return fmt.Errorf("read edges: %w", err)
 	}
 	if l.fenceSince.IsZero() {
-		l.fenceSince, l.waitFor = now, map[line.Incarnation]int64{}
-		for _, e := range edges {
-			if !e.Bye && e.SeenMs > c.StoreMs-recentEdgeMs {
-				l.waitFor[e.Edge] = e.SeenMs
-			}
+		l.fence(now, &c, edges)
+	}
+	if len(c.Lines) == 0 && !l.emptied {
+		if len(edges) == 0 && now.Sub(l.fenceSince) < newRoomWait {
+			return nil
 		}
-		l.log.Info("store has no generation, it is asked for what edges know", "edges", len(l.waitFor), "run_id", c.RunID)
+		l.emptied = len(edges) > 0 // edges that gave something back to a room that has no line
+	}
+	if l.emptied && len(c.Lines) == 0 && !l.memory.line.IsZero() {
+		if err := l.giveBack(ctx, &c); err != nil {
+			return fmt.Errorf("give the line back to an emptied store: %w", err)
+		}
 	}
 	for _, e := range edges {
 		if was, ok := l.waitFor[e.Edge]; ok && e.SeenMs > was {
 			delete(l.waitFor, e.Edge)
 		}
 	}
-	tickOver := c.TickMs == 0 || c.StoreMs-c.TickMs >= failoverMs
-	if (len(l.waitFor) > 0 || !tickOver) && now.Sub(l.fenceSince) < failoverMost {
-		return nil
+	fenced := now.Sub(l.fenceSince)
+	if l.emptied {
+		if fenced < time.Duration(l.settings.IdleS+1)*time.Second {
+			return nil
+		}
+	} else {
+		tickOver := c.TickMs == 0 || c.StoreMs-c.TickMs >= failoverMs
+		tickOver = tickOver && now.Sub(l.memory.tick) >= failoverMs*time.Millisecond
+		if (len(l.waitFor) > 0 || !tickOver) && fenced < failoverMost {
+			return nil
+		}
 	}
 	if len(l.waitFor) > 0 {
 		l.log.Warn("edges gave nothing back in time", "edges", len(l.waitFor))
@@ -346,9 +391,44 @@ func (l *leader) recover(ctx context.Context, c queue.Control) error {
 		return fmt.Errorf("set generation: %w", err)
 	}
 	l.m.failovers.WithLabelValues(l.name).Inc()
-	l.log.Info("store has a generation again", "after", now.Sub(l.fenceSince))
-	l.fenceSince, l.waitFor, l.healthyMs = time.Time{}, nil, 0
+	l.log.Info("store has a generation again", "after", fenced, "emptied", l.emptied)
+	l.endFence()
 	return nil
+}
+
+// fence begins to wait for the edges.
+func (l *leader) fence(now time.Time, c *queue.Control, edges []queue.EdgeState) {
+	l.fenceSince, l.waitFor = now, map[line.Incarnation]int64{}
+	for inc, seen := range l.memory.edges {
+		if now.Sub(seen) <= recentEdgeMs*time.Millisecond {
+			l.waitFor[inc] = 0
+		}
+	}
+	for _, e := range edges {
+		if !e.Bye && (e.SeenMs > c.StoreMs-recentEdgeMs || l.waitFor[e.Edge] == 0 && len(l.memory.edges) > 0) {
+			l.waitFor[e.Edge] = e.SeenMs
+		}
+	}
+	l.emptied = len(c.Lines) == 0 && !l.memory.line.IsZero()
+	l.log.Info("store has no generation, it is asked for what edges know", "edges", len(l.waitFor), "emptied", l.emptied, "run_id", c.RunID)
+}
+
+func (l *leader) endFence() {
+	l.fenceSince, l.waitFor, l.emptied, l.healthyMs = time.Time{}, nil, false, 0
+}
+
+// giveBack makes the remembered line and settings the store's again. Seals, calls, sessions and used stamps come from the edges.
+func (l *leader) giveBack(ctx context.Context, c *queue.Control) error {
+	m := &l.memory
+	if err := l.call(ctx, func(ctx context.Context) error { return l.store.Configure(ctx, l.name, "", l.token, m.settings) }); err != nil {
+		return err
+	}
+	state := queue.LineState{Line: m.line, Published: m.published, Honours: m.honours, Lanes: make([]queue.LaneControl, m.lanes)}
+	if err := l.call(ctx, func(ctx context.Context) error { return l.store.StartLine(ctx, l.name, "", l.token, state) }); err != nil {
+		return err
+	}
+	l.pubCount++
+	return l.call(ctx, func(ctx context.Context) (err error) { *c, err = l.store.Control(ctx, l.name); return err })
 }
 
 // prepare makes sure that the room has settings and a line, and brings what this leader knows of both up to date.

@@ -58,8 +58,9 @@ func volatile(t *testing.T) *localqueue.Store {
 
 // part is a running agent or controller that a test can kill.
 type part[T any] struct {
-	it   T
-	kill context.CancelFunc
+	it    T
+	kill  context.CancelFunc
+	drain func(context.Context) error
 }
 
 func (w *world) agent(label string, store queue.Store) part[*agent.Room] {
@@ -74,7 +75,7 @@ func (w *world) agent(label string, store queue.Store) part[*agent.Room] {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.wg.Go(func() { _ = a.Run(ctx) })
 	r, _ := a.Room(roomName)
-	return part[*agent.Room]{r, cancel}
+	return part[*agent.Room]{r, cancel, a.Drain}
 }
 
 func (w *world) controller(label string, store queue.Store, s room.Settings) part[*controller.Controller] {
@@ -88,7 +89,7 @@ func (w *world) controller(label string, store queue.Store, s room.Settings) par
 	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.wg.Go(func() { _ = c.Run(ctx) })
-	return part[*controller.Controller]{c, cancel}
+	return part[*controller.Controller]{c, cancel, nil}
 }
 
 // until polls a condition in virtual time.
@@ -272,7 +273,10 @@ func TestWholePath(t *testing.T) {
 			}
 			edge.it.Leave(ctx, a.g.Session)
 		}
-		w.until("open room", 20*time.Second, func() bool { return edge.it.View().Open })
+		w.until("open, empty room", 20*time.Second, func() bool {
+			c, err := store.Control(ctx, roomName)
+			return err == nil && c.Active == 0 && edge.it.View().Open
+		})
 		p, err := edge.it.Join(ctx, line.JoinRequest{Admit: true})
 		if err != nil || p.State != line.StateAdmitted || p.Pass == nil {
 			t.Fatalf("join of an open room = %+v, %v", p, err)

@@ -117,7 +117,7 @@ func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeSt
 	if err := l.call(ctx, func(ctx context.Context) (err error) { reply, err = l.store.Call(ctx, l.name, call); return err }); err != nil {
 		return fmt.Errorf("call: %w", err)
 	}
-	l.reply, l.replied = reply, true
+	l.reply, l.replied, l.memory.tick = reply, true, time.Now()
 	l.measure(&c, out, forecast)
 	return l.open(ctx, &c, in, opened)
 }
