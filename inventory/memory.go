@@ -40,9 +40,12 @@ func (m *memory) seat(n int16, now time.Time) Seat {
 	return s
 }
 
-// record notes an applied batch.
+// record notes an applied batch. It named the version that memory has, so the state is the one remembered, too.
 func (m *memory) record(b *Batch, head Head, now time.Time) {
-	m.head = head
+	m.head.Ver, m.head.Last, m.head.Epoch = head.Ver, head.Last, head.Epoch
+	if b.Set != nil {
+		m.head.State = *b.Set
+	}
 	for i := range b.Changes {
 		c := &b.Changes[i]
 		for _, n := range c.Seats {

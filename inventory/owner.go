@@ -230,7 +230,7 @@ func (o *owner) look(ctx context.Context, l *look) (Block, error) {
 			return Block{}, err
 		}
 		if out.Verdict == Applied {
-			b.Head = out.Head
+			b.Ver, b.Last = out.Head.Ver, out.Head.Last
 			return b, o.learn(b)
 		}
 	}

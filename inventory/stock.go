@@ -266,10 +266,11 @@ func (v Verdict) String() string { return verdictNames[v] }
 // Outcome is the answer to a batch.
 type Outcome struct {
 	Verdict Verdict
-	// Head after Applied, or as found by Refused and Stale.
+	// Head as found, after Refused and Stale. After Applied its new Ver, Last and Epoch; State is not said: it is
+	// Batch.Set or as it was.
 	Head Head
-	// Seats are those of the batch as found, after Refused, in any order and without Left. A seat of the batch that is
-	// not among them does not exist.
+	// Seats are those of the batch as found, after Refused, in any order. They have no Left, and only the fields that the
+	// batch's changes set conditions on. A seat of the batch that is not among them does not exist.
 	Seats []Seat
 }
 
