@@ -133,7 +133,8 @@ func (a *api) listEvents(ctx context.Context, _ *struct{}) (*body[[]EventDetails
 	return &body[[]EventDetails]{CacheControl: publicShort, Body: events}, nil
 }
 
-type eventPath struct {
+// EventPath names an event in a path.
+type EventPath struct {
 	Event string `path:"event" maxLength:"64" doc:"Id or slug."`
 }
 
@@ -150,7 +151,7 @@ func (a *api) event(ctx context.Context, idOrSlug string) (EventDetails, error) 
 	return EventDetails{}, catalog.ErrNotFound
 }
 
-func (a *api) getEvent(ctx context.Context, in *eventPath) (*body[EventDetails], error) {
+func (a *api) getEvent(ctx context.Context, in *EventPath) (*body[EventDetails], error) {
 	e, err := a.event(ctx, in.Event)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -158,13 +159,14 @@ func (a *api) getEvent(ctx context.Context, in *eventPath) (*body[EventDetails],
 	return &body[EventDetails]{CacheControl: publicShort, ETag: etag(e.Version), Body: e}, nil
 }
 
-type performancePath struct {
+// PerformancePath names a performance in a path.
+type PerformancePath struct {
 	Performance string `path:"performance" maxLength:"64" doc:"Id or slug."`
 }
 
 func (a *api) getEventPerformance(ctx context.Context, in *struct {
-	eventPath
-	performancePath
+	EventPath
+	PerformancePath
 }) (*body[PerformanceDetails], error) {
 	e, err := a.event(ctx, in.Event)
 	if err != nil {
@@ -178,7 +180,7 @@ func (a *api) getEventPerformance(ctx context.Context, in *struct {
 	return nil, a.fail(ctx, catalog.ErrNotFound)
 }
 
-func (a *api) getPerformance(ctx context.Context, in *performancePath) (*body[PerformanceDetails], error) {
+func (a *api) getPerformance(ctx context.Context, in *PerformancePath) (*body[PerformanceDetails], error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -196,7 +198,7 @@ type chartAnswer struct {
 
 // getChart answers the canonical plan document itself, so that its hash can be checked; where each block begins in chart order
 // is in a header.
-func (a *api) getChart(ctx context.Context, in *performancePath) (*chartAnswer, error) {
+func (a *api) getChart(ctx context.Context, in *PerformancePath) (*chartAnswer, error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -218,7 +220,7 @@ func (a *api) getChart(ctx context.Context, in *performancePath) (*chartAnswer, 
 }
 
 func (a *api) getAvailability(ctx context.Context, in *struct {
-	performancePath
+	PerformancePath
 	Since int64 `query:"since" minimum:"0" doc:"Version of the answer you have; 0 or absent: everything."`
 }) (*body[chart.Availability], error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
@@ -251,12 +253,13 @@ func (a *api) staff(token string) error {
 	return nil
 }
 
-type staffHeader struct {
+// StaffHeader carries the token of the staff.
+type StaffHeader struct {
 	StaffToken string `header:"Stanchion-Staff-Token"`
 }
 
 func (a *api) putVenue(ctx context.Context, in *struct {
-	staffHeader
+	StaffHeader
 	ID   uuid.UUID `path:"id"`
 	Body catalog.Venue
 }) (*body[catalog.Venue], error) {
@@ -272,7 +275,7 @@ func (a *api) putVenue(ctx context.Context, in *struct {
 }
 
 func (a *api) putEvent(ctx context.Context, in *struct {
-	staffHeader
+	StaffHeader
 	Event uuid.UUID `path:"event"`
 	Body  catalog.Event
 }) (*body[catalog.Event], error) {
@@ -288,7 +291,7 @@ func (a *api) putEvent(ctx context.Context, in *struct {
 }
 
 func (a *api) putPerformance(ctx context.Context, in *struct {
-	staffHeader
+	StaffHeader
 	Performance uuid.UUID `path:"performance"`
 	Body        catalog.Performance
 }) (*body[catalog.Performance], error) {
@@ -362,7 +365,7 @@ type holdAnswer struct {
 }
 
 func (a *api) createHold(ctx context.Context, in *struct {
-	performancePath
+	PerformancePath
 	Body HoldBody
 }) (*holdAnswer, error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
@@ -421,15 +424,16 @@ func (a *api) named(ctx context.Context, performance uuid.UUID, err error) error
 	return p
 }
 
-type holdPath struct {
+// HoldPath names a hold in a path.
+type HoldPath struct {
 	Hold uuid.UUID `path:"hold"`
 }
 
-func (a *api) getHold(ctx context.Context, in *holdPath) (*body[Hold], error) {
+func (a *api) getHold(ctx context.Context, in *HoldPath) (*body[Hold], error) {
 	return a.shownHold(ctx)(a.Orders.GetHold(ctx, buyerOf(ctx).Principal, in.Hold))
 }
 
-func (a *api) extendHold(ctx context.Context, in *holdPath) (*body[Hold], error) {
+func (a *api) extendHold(ctx context.Context, in *HoldPath) (*body[Hold], error) {
 	return a.shownHold(ctx)(a.Orders.ExtendHold(ctx, buyerOf(ctx).Principal, in.Hold))
 }
 
@@ -446,7 +450,7 @@ func (a *api) shownHold(ctx context.Context) func(order.Hold, error) (*body[Hold
 	}
 }
 
-func (a *api) releaseHold(ctx context.Context, in *holdPath) (*struct{}, error) {
+func (a *api) releaseHold(ctx context.Context, in *HoldPath) (*struct{}, error) {
 	if err := a.Orders.ReleaseHold(ctx, buyerOf(ctx).Principal, in.Hold); err != nil {
 		return nil, a.fail(ctx, err)
 	}
@@ -557,21 +561,22 @@ func (a *api) createOrder(ctx context.Context, in *struct{ Body OrderBody }) (*o
 	return a.answerOrder(ctx, http.StatusCreated, o), nil
 }
 
-type orderPath struct {
+// OrderPath names an order in a path. The fields of embedded structs are seen by huma only when the type is exported.
+type OrderPath struct {
 	Order uuid.UUID `path:"order"`
 	Key   string    `query:"k" maxLength:"64" doc:"Signature of the order's link, instead of the guest token."`
 }
 
 // owner is who may act on an order: the guest who made it, or the bearer of its signed link, whom the signature makes the
 // master of this one order.
-func (a *api) owner(ctx context.Context, in orderPath) order.Principal {
+func (a *api) owner(ctx context.Context, in OrderPath) order.Principal {
 	if in.Key != "" && a.Buyers.Guests.CheckLink("order", in.Order, in.Key) {
 		return order.Staff
 	}
 	return buyerOf(ctx).Principal
 }
 
-func (a *api) getOrder(ctx context.Context, in *orderPath) (*orderAnswer, error) {
+func (a *api) getOrder(ctx context.Context, in *OrderPath) (*orderAnswer, error) {
 	o, err := a.Orders.GetOrder(ctx, a.owner(ctx, *in), in.Order)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -586,7 +591,7 @@ type CheckoutBody struct {
 }
 
 func (a *api) checkout(ctx context.Context, in *struct {
-	orderPath
+	OrderPath
 	Body CheckoutBody
 }) (*orderAnswer, error) {
 	base := buyer.BaseURL(requestOf(ctx))
@@ -597,7 +602,7 @@ func (a *api) checkout(ctx context.Context, in *struct {
 		return nil, a.fail(ctx, order.ErrBadReturnURL)
 	}
 	o, err := a.Orders.Checkout(ctx, order.CheckoutRequest{
-		Principal: a.owner(ctx, in.orderPath), OrderID: in.Order, PaymentID: subjectOf(ctx), PaymentToken: in.Body.PaymentToken, ReturnURL: back,
+		Principal: a.owner(ctx, in.OrderPath), OrderID: in.Order, PaymentID: subjectOf(ctx), PaymentToken: in.Body.PaymentToken, ReturnURL: back,
 	})
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -613,7 +618,7 @@ func statusOf(o order.Order) int {
 	return http.StatusAccepted
 }
 
-func (a *api) cancelOrder(ctx context.Context, in *orderPath) (*orderAnswer, error) {
+func (a *api) cancelOrder(ctx context.Context, in *OrderPath) (*orderAnswer, error) {
 	o, err := a.Orders.Cancel(ctx, a.owner(ctx, *in), in.Order)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -633,7 +638,7 @@ type Payment struct {
 	Created  time.Time `json:"created_at"`
 }
 
-func (a *api) listPayments(ctx context.Context, in *orderPath) (*body[[]Payment], error) {
+func (a *api) listPayments(ctx context.Context, in *OrderPath) (*body[[]Payment], error) {
 	o, err := a.Orders.GetOrder(ctx, a.owner(ctx, *in), in.Order)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -646,13 +651,13 @@ func (a *api) listPayments(ctx context.Context, in *orderPath) (*body[[]Payment]
 }
 
 func (a *api) refund(ctx context.Context, in *struct {
-	orderPath
+	OrderPath
 	Body struct {
 		Units  []int  `json:"units" minItems:"1" maxItems:"100" doc:"Numbers of the units to give back."`
 		Reason string `json:"reason,omitempty" maxLength:"280"`
 	}
 }) (*orderAnswer, error) {
-	o, err := a.Orders.Refund(ctx, a.owner(ctx, in.orderPath), in.Order, in.Body.Units, in.Body.Reason)
+	o, err := a.Orders.Refund(ctx, a.owner(ctx, in.OrderPath), in.Order, in.Body.Units, in.Body.Reason)
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
@@ -678,7 +683,7 @@ func (a *api) ticket(t ticketing.Issued) Ticket {
 		"/tickets/" + t.ID.String() + "?k=" + a.Buyers.Guests.Link("ticket", t.ID)}
 }
 
-func (a *api) listTickets(ctx context.Context, in *orderPath) (*body[[]Ticket], error) {
+func (a *api) listTickets(ctx context.Context, in *OrderPath) (*body[[]Ticket], error) {
 	o, err := a.Orders.GetOrder(ctx, a.owner(ctx, *in), in.Order)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -721,7 +726,7 @@ type ScanAnswer struct {
 }
 
 func (a *api) scan(ctx context.Context, in *struct {
-	staffHeader
+	StaffHeader
 	Body struct {
 		Gate        string    `json:"gate" maxLength:"64"`
 		Nonce       string    `json:"nonce" maxLength:"64" doc:"Drawn by the scanner for this scan; a repetition gets the same answer."`

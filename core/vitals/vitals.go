@@ -77,7 +77,7 @@ func (r *Recorder) record(began time.Time, code int) {
 	defer r.mu.Unlock()
 	s := r.at(end.Unix())
 	_ = s.times.RecordValue(min(max(d.Microseconds(), 1), longest)) // clamped, so it cannot fail
-	if code >= 500 && code != http.StatusServiceUnavailable { // "one moment" is an answer, not a failure
+	if code >= 500 && code != http.StatusServiceUnavailable {       // "one moment" is an answer, not a failure
 		s.failed++
 	}
 }
