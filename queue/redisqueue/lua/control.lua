@@ -1,0 +1,2 @@
+-- known settings, known forecast
+return {'ok', control(ARGV[1], ARGV[2])}

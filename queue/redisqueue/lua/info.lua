@@ -1,0 +1,2 @@
+-- What the server says about its replicas.
+return call('INFO', 'replication')
