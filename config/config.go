@@ -123,7 +123,7 @@ type OrderStore struct {
 type BusStore struct {
 	Engine       string    `json:"engine" default:"embedded" enum:"embedded|kafka" doc:"embedded: consumers read the outbox of the order store. kafka: the outbox is relayed to Kafka."`
 	Addresses    []string  `json:"addresses" format:"address" len:"0..64" doc:"kafka: brokers (host:port)."`
-	TopicPrefix  string    `json:"topic_prefix" default:"stanchion." format:"topic?" doc:"kafka: prefix of every topic."`
+	TopicPrefix  string    `json:"topic_prefix" format:"topic?" doc:"kafka: prefix before the topics stanchion.orders, stanchion.passes and stanchion.tickets, for shared clusters."`
 	Partitions   int       `json:"partitions" default:"12" range:"1..1000" doc:"kafka: partitions of a topic when it is made."`
 	Replication  int       `json:"replication" default:"3" range:"1..9" doc:"kafka: replicas of a topic when it is made."`
 	Username     string    `json:"username" len:"0..128" doc:"kafka: SASL SCRAM-SHA-512 user."`
@@ -201,10 +201,8 @@ type Edge struct {
 // Core configures the back end.
 type Core struct {
 	Currency    string `json:"currency" default:"EUR" format:"currency" doc:"ISO 4217 code used where an imported event names none."`
-	Country     string `json:"country" default:"DE" format:"country" doc:"ISO 3166 code of the seller."`
 	OrderS      int    `json:"order_pay_s" default:"900" range:"60..86400" doc:"Time to pay an order before it ends and its seats return."`
 	ProviderURL string `json:"provider_url" format:"url?" doc:"Payment provider's API. Empty: the simulator of this installation."`
-	ReturnURL   string `json:"return_url" format:"url?" doc:"Base URL payments return to. Empty: public_url."`
 	WebhookFile string `json:"webhook_secret_file" format:"file?" doc:"File with the secret that signs the provider's webhooks. Empty: made in keys.dir at the first start."`
 	ShopName    string `json:"shop_name" default:"Stanchion Tickets" len:"1..80" doc:"Name of the shop in its pages and on tickets."`
 }

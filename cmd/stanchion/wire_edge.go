@@ -25,10 +25,11 @@ func (l *launch) edgeOptions(rooms map[string]edge.Room, coreURLs []string) (edg
 		Upstreams: map[string]edge.Upstream{}, Rooms: map[string]edge.RoomOptions{},
 		Limits: edge.Limits{
 			HeadBytes: public.HeaderBytes, BodyBytes: public.BodyBytes, Connections: public.Connections, ConnectionsPerNetwork: public.PerNetwork,
-			Keys: cfg.Edge.LimitKeys,
+			Headers: cfg.Edge.Headers, TargetBytes: cfg.Edge.TargetBytes, NetworkPerSecond: cfg.Edge.NetworkPerSecond,
+			NetworkBurst: float64(cfg.Edge.NetworkBurst), OutsidePerSecond: cfg.Edge.OutsidePerSecond, Keys: cfg.Edge.LimitKeys,
 		},
 		Timeouts: edge.Timeouts{
-			Idle: seconds(public.IdleS), Head: seconds(public.ReadHeaderS), Write: seconds(public.WriteS),
+			Idle: seconds(public.IdleS), Head: seconds(public.ReadHeaderS), Body: seconds(cfg.Edge.BodySilenceS), Write: seconds(public.WriteS),
 			Claim: seconds(cfg.Edge.ParkS) + time.Second, Drain: time.Duration(cfg.DrainS) * time.Second,
 		},
 		Logger: l.log, Registerer: l.registry,
@@ -53,7 +54,8 @@ func (l *launch) edgeOptions(rooms map[string]edge.Room, coreURLs []string) (edg
 	for name, u := range cfg.Upstreams {
 		up := edge.Upstream{
 			Targets: u.Targets, ResponseTimeout: seconds(u.ResponseS), ConnectTimeout: time.Duration(u.ConnectMS) * time.Millisecond,
-			IdleTimeout: seconds(u.IdleS), MaxConcurrent: min(u.Connections, cfg.Edge.Inflight), HealthPath: u.HealthPath, HealthEvery: seconds(u.HealthS),
+			StallTimeout: seconds(u.StallS),
+			IdleTimeout:  seconds(u.IdleS), MaxConcurrent: min(u.Connections, cfg.Edge.Inflight), HealthPath: u.HealthPath, HealthEvery: seconds(u.HealthS),
 		}
 		if u.Role != "" {
 			up.Targets = coreURLs
