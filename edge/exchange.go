@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
@@ -55,15 +57,42 @@ type exchange struct {
 	bytes     int64
 	streaming bool // the response's body ends the exchange
 	scratch   []byte
+	head      *headSeed
 }
 
-var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+var exchanges = sync.Pool{New: func() any { return &exchange{head: newHeadSeed()} }}
+
+// headSeed gives a response its Date. The HTTP library either writes the time of its own clock over an origin's Date or, told
+// not to, takes no Date from anybody; but it keeps what it reads, so responses begin by reading a head that has one.
+type headSeed struct {
+	src bytes.Reader
+	buf *bufio.Reader
+	raw []byte
+}
+
+func newHeadSeed() *headSeed {
+	s := &headSeed{raw: make([]byte, 0, 64)}
+	s.buf = bufio.NewReaderSize(&s.src, 128)
+	return s
+}
+
+// plant resets the header and sets its Date.
+func (s *headSeed) plant(h *fasthttp.ResponseHeader, date []byte) {
+	s.raw = append(append(append(s.raw[:0], "HTTP/1.1 200 OK\r\nDate: "...), date...), "\r\n\r\n"...)
+	s.src.Reset(s.raw)
+	s.buf.Reset(&s.src)
+	if h.Read(s.buf) != nil { // an origin's Date that does not fit: one that is no date
+		h.Reset()
+	}
+	h.ResetConnectionClose() // set for want of a length, which comes later
+}
 
 // serve is the handler of every request.
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	x := exchanges.Get().(*exchange) //nolint:forcetypeassert // the pool holds nothing else
 	conn := ctx.Conn().(*guard.Conn) //nolint:forcetypeassert // our listener makes no other connection
-	*x = exchange{s: s, ctx: ctx, conn: conn, req: conn.Request(), now: s.o.Now(), scratch: x.scratch[:0]}
+	*x = exchange{s: s, ctx: ctx, conn: conn, req: conn.Request(), now: s.o.Now(), scratch: x.scratch[:0], head: x.head}
+	x.head.plant(&ctx.Response.Header, x.date())
 	x.client, x.trusted = s.clientOf(conn.Peer().Addr(), x.req)
 	x.secure = conn.TLS() || x.trusted && string(x.req.Get(guard.FieldXForwardedProto)) == "https"
 	defer x.end()
@@ -101,7 +130,9 @@ func (x *exchange) end() {
 		x.s.metrics.panics.Inc()
 		x.s.log.Error("request handler panicked", "request_id", x.requestID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		x.streaming = false
-		x.ctx.Response.Reset()
+		x.ctx.Response.ResetBody()
+		x.head.plant(&x.ctx.Response.Header, x.date())
+		x.word, x.reason = "", ""
 		x.problem(problemInternal)
 		x.ctx.SetConnectionClose()
 	}
@@ -122,9 +153,14 @@ func (x *exchange) done() {
 	x.s.metrics.done(x, took)
 	x.s.access.done(x, took)
 	x.endSpan()
-	scratch := x.scratch
-	*x = exchange{scratch: scratch}
+	*x = exchange{scratch: x.scratch, head: x.head}
 	exchanges.Put(x)
+}
+
+// date is the request's time as a Date.
+func (x *exchange) date() []byte {
+	x.scratch = fasthttp.AppendHTTPDate(x.scratch[:0], x.now)
+	return x.scratch
 }
 
 // decide notes the decision for the response, the log and the metrics.
@@ -141,7 +177,6 @@ func (x *exchange) header(name, value string) { x.ctx.Response.Header.Set(name, 
 // own sets what every answer of the edge itself carries.
 func (x *exchange) own() {
 	h := &x.ctx.Response.Header
-	h.Set("Date", string(fasthttp.AppendHTTPDate(nil, x.now)))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("X-Request-Id", x.requestID)

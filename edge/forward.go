@@ -3,8 +3,11 @@ package edge
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -26,6 +29,7 @@ func (s *Server) forward(x *exchange) {
 		return
 	}
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	resp.Header.SetNoDefaultContentType(true)
 	x.prepare(req)
 	start := time.Now()
 	err := o.pool.Do(req, resp, func() bool { return x.conn.BodyRead() > 0 })
@@ -214,10 +218,16 @@ func appendForwardedNode(b []byte, a netip.Addr) []byte {
 	return a.AppendTo(b)
 }
 
+// smallBody is up to where a body is read before the response begins.
+const smallBody = 16 << 10
+
 // respond copies the origin's response to the client. The body is not touched; of the head only what belongs to the
 // connection is left out, and what the edge vouches for added.
 func (x *exchange) respond(resp *fasthttp.Response) {
 	out := &x.ctx.Response
+	if date := resp.Header.Peek("Date"); len(date) > 0 {
+		x.head.plant(&out.Header, date)
+	}
 	out.SetStatusCode(resp.StatusCode())
 	if m := resp.Header.StatusMessage(); len(m) > 0 {
 		out.Header.SetStatusMessage(m)
@@ -226,7 +236,7 @@ func (x *exchange) respond(resp *fasthttp.Response) {
 	if c := resp.Header.Peek("Connection"); len(c) > 0 {
 		nominated = c
 	}
-	cacheControl, expires, date := cacheUnknown, false, false
+	cacheControl, expires := cacheUnknown, false
 	for name, value := range resp.Header.All() {
 		switch responseField(name) {
 		case fieldDrop:
@@ -235,16 +245,11 @@ func (x *exchange) respond(resp *fasthttp.Response) {
 			cacheControl = max(cacheControl, cacheability(value))
 		case fieldExpires:
 			expires = true
-		case fieldDate:
-			date = true
 		}
 		if nominated != nil && listed(nominated, name) {
 			continue
 		}
 		out.Header.AddBytesKV(name, value)
-	}
-	if !date {
-		out.Header.Set("Date", string(fasthttp.AppendHTTPDate(nil, x.now)))
 	}
 	if cacheControl == cacheUnknown && expires {
 		cacheControl = cacheShared
@@ -265,12 +270,43 @@ func (x *exchange) respond(resp *fasthttp.Response) {
 		fasthttp.ReleaseResponse(resp)
 		return
 	}
-	x.streaming = true
-	if length < 0 {
-		length = -1
-		out.ImmediateHeaderFlush = true // an event stream's head must not wait for its first event
+	if length >= 0 && length <= smallBody {
+		// Read before the answer has begun, so that an origin that breaks off gets a proper one.
+		x.scratch = slices.Grow(x.scratch[:0], length)[:length]
+		if _, err := io.ReadFull(stream, x.scratch); err != nil {
+			fasthttp.ReleaseResponse(resp)
+			out.ResetBody()
+			x.head.plant(&out.Header, x.date())
+			x.originFailed(fmt.Errorf("read response of %d bytes: %w", length, err))
+			return
+		}
+		out.SetBody(x.scratch)
+		fasthttp.ReleaseResponse(resp)
+		return
 	}
-	out.SetBodyStream(&body{x: x, r: stream, resp: resp}, length)
+	x.streaming = true
+	b := &body{x: x, r: stream, resp: resp}
+	if length < 0 && x.req.HTTP10 {
+		x.untilClose(b)
+		return
+	}
+	out.ImmediateHeaderFlush = true // an event stream's head must not wait for its first event
+	length = max(length, -1)
+	out.SetBodyStream(b, length)
+}
+
+// untilClose sends a body of unknown length to a client that does not know chunks: its end is the connection's.
+func (x *exchange) untilClose(b *body) {
+	x.ctx.Response.Header.SetConnectionClose()
+	head := x.ctx.Response.Header.AppendBytes(nil)
+	conn := x.conn
+	x.ctx.HijackSetNoResponse(true)
+	x.ctx.Hijack(func(net.Conn) {
+		defer b.Close()
+		if _, err := conn.Write(head); err == nil {
+			_, _ = io.Copy(conn, b)
+		}
+	})
 }
 
 // What a response's Cache-Control means to caches that serve many people.
@@ -314,7 +350,6 @@ const (
 	fieldDrop
 	fieldCacheControl
 	fieldExpires
-	fieldDate
 )
 
 // responseField sorts the fields of a response. Lengths first: this runs for every field of every response.
@@ -327,7 +362,7 @@ func responseField(name []byte) responseKind {
 		}
 	case 4:
 		if is("Date") {
-			return fieldDate
+			return fieldDrop // planted
 		}
 	case 7:
 		switch {

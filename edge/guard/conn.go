@@ -129,7 +129,7 @@ func (c *Conn) SetBodyLimit(n int64) *Refusal {
 
 // Body reads the body of the request being served; errors are io.EOF and *Refusal. A client that waits for 100 Continue gets
 // it at the first read.
-func (c *Conn) Body() io.Reader { return (*bodyReader)(c) }
+func (c *Conn) Body() io.Reader { return bodyReader{c} }
 
 // BodyRead is how many bytes of the body have been read.
 func (c *Conn) BodyRead() int64 { return c.body.got }
@@ -153,12 +153,10 @@ func (c *Conn) KeepsAfter() bool {
 	return true
 }
 
-type bodyReader Conn
+type bodyReader struct{ c *Conn }
 
-func (b *bodyReader) Read(p []byte) (int, error) {
-	c := (*Conn)(b)
-	return c.body.read(c, p)
-}
+// Read implements io.Reader.
+func (b bodyReader) Read(p []byte) (int, error) { return b.c.body.read(b.c, p) }
 
 // Read implements net.Conn for the server on top. Errors end the connection; whatever had to be answered has been.
 func (c *Conn) Read(p []byte) (int, error) {
