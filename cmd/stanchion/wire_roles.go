@@ -218,10 +218,11 @@ func (p *plant) openRoomStore(ctx context.Context) (queue.Store, error) {
 }
 
 // internalClient calls other roles; mutual TLS off loopback.
-func (p *plant) internalClient() *http.Client {
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second, ResponseHeaderTimeout: 10 * time.Second,
-	}}
+func (p *plant) internalClient() *http.Client { return p.internalClientFor(10 * time.Second) }
+
+// internalClientFor is internalClient with a bound on one call; 0 leaves it to each call's context.
+func (p *plant) internalClientFor(timeout time.Duration) *http.Client {
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second}}
 }
 
 func (p *plant) buildInventory(ctx context.Context, internal *http.ServeMux) (inventory.Desk, error) {
