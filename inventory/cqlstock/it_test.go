@@ -4,6 +4,7 @@ package cqlstock_test
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,20 @@ func options(t testing.TB) cqlstock.Options {
 	return opt
 }
 
+// rounds multiplies the races and lost answers: 20 for a thorough run of some minutes.
+func rounds(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("STANCHION_TEST_ROUNDS")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("STANCHION_TEST_ROUNDS=%q is not a number above 0", s)
+	}
+	return n
+}
+
 func TestConformance(t *testing.T) {
 	s, err := cqlstock.Open(options(t))
 	if err != nil {
@@ -40,6 +55,6 @@ func TestConformance(t *testing.T) {
 	stocktest.Run(t, stocktest.Harness{
 		Store: s, Shared: true, Now: time.Now,
 		Pass:  func(d time.Duration) { <-time.After(d) }, // leases end by the server's clock
-		Races: 500, Together: 64, Unknowns: 1000,
+		Races: 256 * rounds(t), Together: 128, Unknowns: 250 * rounds(t),
 	})
 }
