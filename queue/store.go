@@ -71,7 +71,8 @@ type Store interface {
 	Open(ctx context.Context, room, gen, token string) error
 	// Configure replaces the room's settings document and the limits the scripts judge by.
 	Configure(ctx context.Context, room, gen, token string, s Settings) error
-	// StartLine makes a line current and publishes its record; the lines it honours stay claimable.
+	// StartLine makes a line current and publishes its record; of the claimable lines those it honours stay so. The others lose what
+	// claims need; their record and ledger can be read for another week.
 	StartLine(ctx context.Context, room, gen, token string, l LineState) error
 	// UpdateLine replaces a line's published part (amendments, result, end).
 	UpdateLine(ctx context.Context, room, gen, token string, l LineState) error

@@ -302,7 +302,7 @@ func (r *room) startLine(s queue.LineState, nowMs int64) error {
 	r.byLine[l.id] = l
 	var lines []line.ID
 	for _, id := range s.Honours {
-		if _, ok := r.byLine[id]; ok && id != s.Line {
+		if id != s.Line && contains(r.lines, id) && !contains(lines, id) {
 			lines = append(lines, id)
 		}
 	}

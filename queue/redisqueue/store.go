@@ -1,6 +1,7 @@
 package redisqueue
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -545,6 +547,7 @@ func (s *Store) Edges(ctx context.Context, room string) ([]queue.EdgeState, erro
 	if err := r.done(in); err != nil {
 		return nil, fmt.Errorf("redisqueue: edges: %w", err)
 	}
+	slices.SortFunc(out, func(a, b queue.EdgeState) int { return cmp.Compare(a.Edge, b.Edge) })
 	return out, nil
 }
 

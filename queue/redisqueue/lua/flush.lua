@@ -163,9 +163,9 @@ if seen < upto then
   end
 end
 
--- The end feed after the cursor.
+-- The end feed after the cursor, as far back as it is kept.
 local feed = {}
-for _, x in ipairs(call('XRANGE', FEED, '(' .. int(cursor), '+', 'COUNT', FEED_PAGE)) do
+for _, x in ipairs(call('XRANGE', FEED, '(' .. int(max(cursor, (now - FEED_KEEP) * FEED_UNIT - 1)), '+', 'COUNT', FEED_PAGE)) do
   feed[#feed + 1], feed[#feed + 2] = string.match(x[1], '^%d+'), x[2][2]
 end
 return {'ok', 0, control(ARGV[13], ARGV[14]), leases, current or '', seals, bases, feed}
