@@ -19,6 +19,8 @@ const (
 	idleEvery  = time.Second
 	retryMax   = 5 * time.Second // an unconfirmed renewal is asked for again after 0.2, 0.4, … 5 s
 	restoreMs  = 60_000          // grants and renewals given back after a failover
+	// While there is no generation, restoring is repeated: a controller that has just taken over cannot know what came before.
+	restoreEvery = time.Second
 )
 
 // flusher is the state of a room's flush loop. Only the loop touches it, but for the fields marked as guarded by the room's mutex.
@@ -30,9 +32,10 @@ type flusher struct {
 	registered bool         // the store knows this incarnation
 	restored   bool         // Restore was sent since the fence went up
 	restoredTo line.ID      // the store's line then: a line that is given back later has to be told too
-	emptied    bool         // since the fence went up, the store was seen without our line
-	runID      string       // the store process that gen was learned from
-	published  uint64       // the forecast's counter when the current line was last read
+	restoredAt time.Time
+	emptied    bool   // since the fence went up, the store was seen without our line
+	runID      string // the store process that gen was learned from
+	published  uint64 // the forecast's counter when the current line was last read
 	lastAnswer time.Time
 	retries    map[line.SessionID]retry
 	sweptAt    time.Time
@@ -210,12 +213,12 @@ func (r *Room) attach(ctx context.Context) error {
 	gen := f.genNow
 	r.mu.Unlock()
 	switch {
-	case c.Gen == "" && f.registered && (!f.restored || f.restoredTo != c.Line()):
+	case c.Gen == "" && f.registered && (!f.restored || f.restoredTo != c.Line() || time.Since(f.restoredAt) >= restoreEvery):
 		f.emptied = f.emptied || c.Line() != r.snap.Load().current()
 		if err := r.o.Store.Restore(ctx, r.name, r.restore(c)); err != nil && !errors.Is(err, queue.ErrGenSet) {
 			return fmt.Errorf("restore: %w", err)
 		}
-		f.restored, f.restoredTo = true, c.Line()
+		f.restored, f.restoredTo, f.restoredAt = true, c.Line(), time.Now()
 		return nil
 	case c.Gen == "":
 		return nil

@@ -559,7 +559,7 @@ func TestStoreEmptied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if after.Line() != before.Line() || after.Lanes[0].Called < before.Lanes[0].Called || after.Sealed < before.Sealed {
+		if after.Line() != before.Line() || after.Lanes[0].Called < before.Lanes[0].Called || after.Sealed+10 < before.Sealed { // the last seals may not have reached an edge
 			t.Errorf("after: line %s, sealed %d, lanes %+v; before: line %s, sealed %d, lanes %+v",
 				after.Line(), after.Sealed, after.Lanes, before.Line(), before.Sealed, before.Lanes)
 		}

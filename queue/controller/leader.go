@@ -199,7 +199,7 @@ func (l *leader) standBy(ctx context.Context) error {
 		return fmt.Errorf("read control record: %w", err)
 	}
 	if c.Token != "" && c.StoreMs-c.BeatMs <= leaderDeadMs {
-		return nil
+		return l.watch(ctx, &c)
 	}
 	token := random()
 	switch err := l.store.Lead(ctx, l.name, c.Token, token); {
@@ -209,6 +209,31 @@ func (l *leader) standBy(ctx context.Context) error {
 		return fmt.Errorf("take the lead: %w", err)
 	}
 	l.take(token, c)
+	return nil
+}
+
+// watch keeps in memory what this process would need if it had to lead and the store had lost it.
+func (l *leader) watch(ctx context.Context, c *queue.Control) error {
+	if c.Gen == "" || len(c.Lines) == 0 {
+		return nil
+	}
+	fc, err := room.ParseForecast(c.Forecast)
+	if err != nil {
+		return err
+	}
+	if l.memory.line != c.Line() || l.pubCount != fc.Published {
+		if err := l.readLine(ctx, c.Line()); err != nil {
+			return err
+		}
+		l.pubCount = fc.Published
+	}
+	l.version = fc.Status.Version
+	edges, err := l.store.Edges(ctx, l.name)
+	if err != nil {
+		return fmt.Errorf("read edges: %w", err)
+	}
+	l.memorize(c, edges)
+	l.memory.tick = time.Now().Add(-time.Duration(max(c.StoreMs-c.TickMs, 0)) * time.Millisecond)
 	return nil
 }
 
@@ -223,10 +248,12 @@ func (l *leader) take(token string, c queue.Control) {
 	l.law, l.bear, l.coreRate = law, pace.Bear{}, 0
 	l.reply, l.replied = queue.CallReply{}, false
 	l.estimates, l.opened, l.openedOf = nil, nil, line.ID{}
-	if l.memory.line.IsZero() {
-		l.settings = l.first
+	l.settings, l.settingsOf = l.first, nil
+	if doc := l.memory.settings.Document; len(doc) > 0 {
+		if s, err := room.Parse(doc); err == nil {
+			l.settings = s
+		}
 	}
-	l.settingsOf = nil
 	l.healthyMs, l.fenceSince, l.waitFor, l.emptied = c.StoreMs, time.Time{}, nil, false
 	l.capHigh = c.Settings.Cap
 	l.lastPhase, l.lastLimit, l.wasOpenedMs = "", "", 0
