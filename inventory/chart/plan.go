@@ -131,7 +131,13 @@ func (d *planDecoder) category(int) error {
 	err := d.object(func(key string) error {
 		switch key {
 		case "name":
-			return d.text(&k.Name, MaxLabelBytes, true)
+			if err := d.text(&k.Name, MaxLabelBytes, true); err != nil {
+				return err
+			}
+			if d.c.CategoryIndex(k.Name) >= 0 {
+				return d.walker.refuse(quote(k.Name), "this category exists already")
+			}
+			return nil
 		case "color":
 			return d.text(&k.Color, 7, true)
 		}
