@@ -30,6 +30,7 @@ type Options struct {
 	LookEvery   time.Duration // between two looks at a room; 0: 1 s
 	MaxViewers  int           // live streams at once; 0: 64
 
+	Now        func() time.Time // of the recorder; nil: time.Now
 	Version    string
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -52,7 +53,7 @@ func New(o Options) (*Console, error) {
 		return nil, errors.New("console: Log is needed")
 	}
 	d, err := desk.New(desk.Options{Rooms: o.Rooms, Sales: o.Sales, Fleet: o.Fleet, Every: o.LookEvery, MaxViewers: o.MaxViewers,
-		Log: o.Log, Registerer: o.Registerer})
+		Now: o.Now, Log: o.Log, Registerer: o.Registerer})
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +80,9 @@ func (c *Console) Run(ctx context.Context) {
 	c.desk.Run(ctx)
 	close(c.stop)
 }
+
+// Desk is what the console knows and can do, for those who show it elsewhere.
+func (c *Console) Desk() *desk.Desk { return c.desk }
 
 // LoginPath is the path, with its query, that signs the first browser in. It works once; treat it as a secret.
 func (c *Console) LoginPath() string { return access.LoginPath(c.token) }

@@ -185,7 +185,8 @@ func fresh[T any](v T) *body[T] { return &body[T]{CacheControl: "no-store", Body
 
 type none struct{}
 
-type roomIn struct {
+// RoomIn names the room of a path. It is exported for huma, which looks into exported fields only.
+type RoomIn struct {
 	Room string `path:"room" maxLength:"64" doc:"Name of the room."`
 }
 
@@ -218,7 +219,7 @@ func (a *api) listRooms(ctx context.Context, _ *none) (*body[[]desk.Look], error
 	return fresh(out), nil
 }
 
-func (a *api) getRoom(ctx context.Context, in *roomIn) (*body[desk.Look], error) {
+func (a *api) getRoom(ctx context.Context, in *RoomIn) (*body[desk.Look], error) {
 	l, err := a.look(ctx, in.Room)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -242,7 +243,7 @@ type History struct {
 }
 
 func (a *api) getHistory(ctx context.Context, in *struct {
-	roomIn
+	RoomIn
 	Seconds int `query:"seconds" default:"3600" minimum:"1" maximum:"3600" doc:"How far back."`
 }) (*body[History], error) {
 	if _, err := a.look(ctx, in.Room); err != nil {
@@ -276,7 +277,7 @@ func (a *api) getHistory(ctx context.Context, in *struct {
 	return fresh(h), nil
 }
 
-func (a *api) watchRoom(ctx context.Context, in *roomIn) (*huma.StreamResponse, error) {
+func (a *api) watchRoom(ctx context.Context, in *RoomIn) (*huma.StreamResponse, error) {
 	if _, err := a.look(ctx, in.Room); err != nil {
 		return nil, a.fail(ctx, err)
 	}
@@ -300,7 +301,7 @@ type Settings struct {
 
 func etag(version string) string { return `"` + version + `"` }
 
-func (a *api) getSettings(ctx context.Context, in *roomIn) (*body[Settings], error) {
+func (a *api) getSettings(ctx context.Context, in *RoomIn) (*body[Settings], error) {
 	doc, err := a.Desk.Settings(ctx, in.Room)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -341,7 +342,7 @@ func changed(d desk.Applied) *body[desk.Applied] {
 }
 
 func (a *api) putSettings(ctx context.Context, in *struct {
-	roomIn
+	RoomIn
 	IfMatch string `header:"If-Match" doc:"ETag of the version that was looked at. * replaces whatever there is."`
 	Body    Put
 }) (*body[desk.Applied], error) {
@@ -365,7 +366,7 @@ func (a *api) putSettings(ctx context.Context, in *struct {
 }
 
 func (a *api) previewSettings(ctx context.Context, in *struct {
-	roomIn
+	RoomIn
 	Body struct {
 		Document json.RawMessage `json:"document,omitempty" doc:"The whole document; or:"`
 		Edits    map[string]any  `json:"edits,omitempty" doc:"Values by dotted path, laid over the current document."`
@@ -388,7 +389,7 @@ func (a *api) previewSettings(ctx context.Context, in *struct {
 }
 
 func (a *api) undoSettings(ctx context.Context, in *struct {
-	roomIn
+	RoomIn
 	IfMatch string `header:"If-Match" doc:"ETag of the version to undo. Without it: the current one."`
 	Body    Reason
 }) (*body[desk.Applied], error) {
@@ -403,13 +404,14 @@ func (a *api) undoSettings(ctx context.Context, in *struct {
 	return changed(done), nil
 }
 
-type limitIn struct {
+// LimitIn bounds a list.
+type LimitIn struct {
 	Limit int `query:"limit" default:"100" minimum:"1" maximum:"500" doc:"At most so many."`
 }
 
 func (a *api) listChanges(ctx context.Context, in *struct {
-	roomIn
-	limitIn
+	RoomIn
+	LimitIn
 }) (*body[[]desk.Entry], error) {
 	list, err := a.Desk.History(ctx, in.Room, in.Limit)
 	if err != nil {
@@ -419,7 +421,7 @@ func (a *api) listChanges(ctx context.Context, in *struct {
 }
 
 func (a *api) act(ctx context.Context, in *struct {
-	roomIn
+	RoomIn
 	Action  string `path:"action" maxLength:"32" doc:"A name of list-actions, or set."`
 	IfMatch string `header:"If-Match" doc:"ETag of the settings that were looked at. Without it, whatever version is current."`
 	Body    struct {
@@ -485,7 +487,7 @@ func (a *api) listLimits(ctx context.Context, _ *none) (*body[[]desk.Limit], err
 }
 
 func (a *api) listAudit(ctx context.Context, in *struct {
-	limitIn
+	LimitIn
 	Room string `query:"room" maxLength:"64" doc:"Only this room."`
 }) (*body[[]desk.Entry], error) {
 	var list []desk.Entry

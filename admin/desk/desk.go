@@ -16,10 +16,11 @@ import (
 // Options are what a desk is built from.
 type Options struct {
 	Rooms      Rooms
-	Sales      Sales         // nil: nothing is sold behind any room
-	Fleet      Fleet         // nil: edges are not known
-	Every      time.Duration // between two looks at a room; 0: 1 s
-	MaxViewers int           // live streams at once; 0: 64
+	Sales      Sales            // nil: nothing is sold behind any room
+	Fleet      Fleet            // nil: edges are not known
+	Every      time.Duration    // between two looks at a room; 0: 1 s
+	MaxViewers int              // live streams at once; 0: 64
+	Now        func() time.Time // nil: time.Now
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -72,7 +71,7 @@ type Recorder struct {
 	fleet      Fleet
 	every      time.Duration
 	maxViewers int
-	log        *slog.Logger
+	now        func() time.Time
 	nudge      chan struct{}
 
 	mu     sync.Mutex
@@ -105,11 +104,14 @@ type kept struct {
 }
 
 func newRecorder(o Options) (*Recorder, error) {
-	r := &Recorder{rooms: o.Rooms, sales: o.Sales, fleet: o.Fleet, every: o.Every, maxViewers: o.MaxViewers, log: o.Log,
+	r := &Recorder{rooms: o.Rooms, sales: o.Sales, fleet: o.Fleet, every: o.Every, maxViewers: o.MaxViewers, now: o.Now,
 		nudge: make(chan struct{}, 1), kept: map[string]*kept{}, views: map[*Viewer]struct{}{},
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "stanchion_console_look_failures_total", Help: "Looks at a room that failed."}),
 		refused:  prometheus.NewCounter(prometheus.CounterOpts{Name: "stanchion_console_viewers_refused_total", Help: "Live streams refused because too many were open."}),
 		dropped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "stanchion_console_viewers_dropped_total", Help: "Live streams ended because the viewer did not read."}),
+	}
+	if r.now == nil {
+		r.now = time.Now
 	}
 	if r.every <= 0 {
 		r.every = time.Second
@@ -137,7 +139,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()
 	for {
-		r.lookAtAll(ctx)
+		r.Record(ctx)
 		select {
 		case <-ctx.Done():
 			<-refreshed
@@ -203,7 +205,8 @@ func (r *Recorder) refreshNames(ctx context.Context) {
 // several is how many rooms are asked at the same time.
 const several = 8
 
-func (r *Recorder) lookAtAll(ctx context.Context) {
+// Record looks at every room once. Run does it again and again.
+func (r *Recorder) Record(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(several)
 	for _, room := range r.names(ctx) {
@@ -232,7 +235,7 @@ func (r *Recorder) lookAt(ctx context.Context, room string) {
 		k = &kept{}
 		r.kept[room] = k
 	}
-	now := time.Now()
+	now := r.now()
 	before := k.look
 	k.note(room, now, live, err)
 	k.push(k.point(now))
@@ -409,7 +412,7 @@ func (r *Recorder) refreshFleet(ctx context.Context) {
 	defer r.mu.Unlock()
 	r.edgeOf = err
 	if err == nil {
-		r.edges, r.seen = edges, time.Now().UTC()
+		r.edges, r.seen = edges, r.now().UTC()
 	}
 }
 

@@ -165,6 +165,7 @@
     const keys = figures.flatMap((f) => f.paths.map((p) => p.key));
     const unknown = "–";
     let points = [], marks = new Map(), heard = performance.now(), phase = null, source = null, drawn = 0;
+    let loaded = false; // until then the server's charts stay
     let cursor = null; // Unix seconds; null: the newest
 
     const number = (v, key) => {
@@ -197,8 +198,12 @@
           return p;
         }).concat(points.filter((p) => p.at > newest));
         for (const m of h.marks) marks.set(m.at + m.text, m);
+      } catch {
+        // The feed tells that there is no connection.
+      } finally {
+        loaded = true;
         draw();
-      } catch { /* the feed tells that there is no connection */ }
+      }
     }
 
     function open() {
@@ -236,7 +241,7 @@
     }
 
     function draw() {
-      if (document.hidden || !points.length) return;
+      if (document.hidden || !loaded || !points.length) return;
       const to = points[points.length - 1].at, start = to - span;
       drawn = to;
       const x = (at) => (at - start) / span;
@@ -317,6 +322,7 @@
 
     // read shows the values under the cursor, or the newest.
     function read() {
+      if (!drawn) return;
       const to = drawn, at = cursor === null ? to : Math.max(cursor, to - span);
       let found = null;
       for (const p of points) if (p.at <= at) found = p;
@@ -331,21 +337,21 @@
       }
       const when = clock(new Date(at * 1000));
       reading.textContent = cursor === null ? "Newest values. Move over the charts, or the slider, to read earlier ones. Times are local." : `Values at ${when}, local time.`;
-      slider.value = 1000 * (1 - (to - at) / span);
+      slider.value = span - (to - at);
       slider.setAttribute("aria-valuetext", cursor === null ? "newest" : when);
     }
 
     slider.closest("label").hidden = false;
-    slider.step = 1000 / span;
+    slider.max = slider.value = span;
     slider.addEventListener("input", () => {
       const v = Number(slider.value);
-      cursor = v >= 1000 ? null : Math.round(drawn - span * (1 - v / 1000));
+      cursor = v >= span ? null : drawn - span + v;
       read();
     });
     for (const f of figures) {
       f.svg.addEventListener("pointermove", (e) => {
         const box = f.svg.getBoundingClientRect();
-        cursor = Math.round(drawn - span * (1 - (e.clientX - box.left) / box.width));
+        if (drawn) cursor = Math.round(drawn - span * (1 - (e.clientX - box.left) / box.width));
         read();
       });
       f.svg.addEventListener("pointerleave", () => {
