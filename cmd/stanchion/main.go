@@ -54,6 +54,7 @@ type cli struct {
 	Admin     adminCmd     `cmd:"" help:"Run the operators' console."`
 	PSP       pspCmd       `cmd:"" name:"psp-simulator" help:"Run the payment-provider simulator."`
 	Config    configCmd    `cmd:"" help:"Check a configuration, or print the reference of all keys."`
+	Keys      keysCmd      `cmd:"" help:"Make or rotate the signing keys of an installation."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

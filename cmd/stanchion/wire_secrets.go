@@ -39,14 +39,21 @@ func (l *launch) keys() (*keyring.Ring, error) {
 // secretBytes is the length of the secrets below.
 const secretBytes = 32
 
-// secret reads the named secret beside the keys: 64 hexadecimal digits, mode 0600. It is made at the first start where the process may
-// make keys.
+// secret reads the named secret beside the keys. It is made at the first start where the process may make keys.
 func (l *launch) secret(name string) ([]byte, error) {
 	dir, create := l.keysDir()
+	return loadSecret(dir, name, create)
+}
+
+// loadSecret reads a secret: 64 hexadecimal digits, mode 0600. With create it is made when it is not there.
+func loadSecret(dir, name string, create bool) ([]byte, error) {
 	path := filepath.Join(dir, name+".key")
 	text, err := readSecret(path)
-	if !errors.Is(err, fs.ErrNotExist) || !create {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return text, err
+	}
+	if !create {
+		return nil, fmt.Errorf("%w; make it with: stanchion keys init %s", err, dir)
 	}
 	raw := make([]byte, secretBytes)
 	_, _ = rand.Read(raw) // never fails
