@@ -5,9 +5,12 @@ package pgstore_test
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,40 +22,117 @@ import (
 	"github.com/stanchion-queue/stanchion/core/storetest"
 )
 
-// open makes a database of its own on the server that STANCHION_TEST_POSTGRES
-// names.
-func open(t *testing.T) func(now func() time.Time) *sqlstore.Store {
-	t.Helper()
-	server := os.Getenv("STANCHION_TEST_POSTGRES")
-	if server == "" {
-		t.Fatal("STANCHION_TEST_POSTGRES is not set: this test needs a PostgreSQL server")
+// The tests share a few databases of their own: making one takes longer than
+// a test. Whoever has finished with one empties it.
+var (
+	free = make(chan string, 64)
+	mu   sync.Mutex
+	made []string
+)
+
+func server() (*sql.DB, *url.URL, error) {
+	addr := os.Getenv("STANCHION_TEST_POSTGRES")
+	if addr == "" {
+		return nil, nil, errors.New("STANCHION_TEST_POSTGRES is not set: this test needs a PostgreSQL server")
 	}
-	admin, err := sql.Open("pgx", server)
+	u, err := url.Parse(addr)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	name := "stn_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	if _, err := admin.ExecContext(t.Context(), `CREATE DATABASE `+name); err != nil {
-		t.Fatalf("make a database: %v", err)
-	}
-	t.Cleanup(func() {
-		if _, err := admin.ExecContext(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
-			t.Errorf("drop the database: %v", err)
+	db, err := sql.Open("pgx", addr)
+	return db, u, err
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if db, _, err := server(); err == nil {
+		for _, name := range made {
+			if _, err := db.ExecContext(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+				fmt.Fprintln(os.Stderr, "drop a test's database:", err)
+				code = 1
+			}
 		}
-		_ = admin.Close()
-	})
-	u, err := url.Parse(server)
+		_ = db.Close()
+	}
+	os.Exit(code)
+}
+
+// database gives a test an empty database.
+func database(t *testing.T) (addr string) {
+	t.Helper()
+	admin, u, err := server()
 	if err != nil {
 		t.Fatal(err)
+	}
+	defer func() { _ = admin.Close() }()
+	var name string
+	select {
+	case name = <-free:
+	default:
+		name = "stn_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+		if _, err := admin.ExecContext(t.Context(), `CREATE DATABASE `+name); err != nil {
+			t.Fatalf("make a database: %v", err)
+		}
+		mu.Lock()
+		made = append(made, name)
+		mu.Unlock()
 	}
 	u.Path = "/" + name
-	return func(func() time.Time) *sqlstore.Store {
-		db, err := pgstore.Open(t.Context(), u.String(), 8)
+	t.Cleanup(func() {
+		if err := empty(context.Background(), u.String()); err != nil {
+			t.Errorf("empty the database: %v", err)
+			return
+		}
+		free <- name
+	})
+	return u.String()
+}
+
+func open(t *testing.T) func(now func() time.Time) *sqlstore.Store {
+	t.Helper()
+	addr := database(t)
+	return func(now func() time.Time) *sqlstore.Store {
+		db, err := pgstore.Open(t.Context(), addr, 8)
 		if err != nil {
 			t.Fatal(err)
 		}
+		db.SetClock(now)
 		return sqlstore.NewStore(db)
 	}
 }
 
+func empty(ctx context.Context, addr string) error {
+	db, err := sql.Open("pgx", addr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	_, err = db.ExecContext(ctx, `DO $$ DECLARE t text; BEGIN
+		SET LOCAL session_replication_role = replica; -- foreign keys are not looked at
+		FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'goose_db_version' LOOP
+			EXECUTE format('DELETE FROM %I', t);
+		END LOOP; END $$`)
+	return err
+}
+
 func TestStore(t *testing.T) { storetest.Run(t, open) }
+
+func TestJourneys(t *testing.T) { storetest.Journeys(t, open) }
+
+// The store's clock is the server's, and a standby's promotion raises the
+// generation; both are expressions of the dialect that other tests pass by.
+func TestClockAndGenerationAreTheServers(t *testing.T) {
+	db, err := pgstore.Open(t.Context(), database(t), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	now, err := db.Now(t.Context(), db.Read())
+	if err != nil || time.Since(now).Abs() > time.Minute {
+		t.Errorf("the server's clock says %s, %v", now, err)
+	}
+	var gen, timeline int64
+	if err := db.Read().QueryRowContext(t.Context(), `SELECT `+db.Dialect().Generation+`, timeline_id FROM pg_control_checkpoint()`).Scan(&gen, &timeline); err != nil || gen != timeline {
+		t.Errorf("generation %d, timeline %d, %v", gen, timeline, err)
+	}
+}

@@ -3,34 +3,15 @@ package sqlitestore_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
-	"time"
 
+	"github.com/stanchion-queue/stanchion/core/order"
 	"github.com/stanchion-queue/stanchion/core/sqlitestore"
-	"github.com/stanchion-queue/stanchion/core/sqlstore"
 	"github.com/stanchion-queue/stanchion/core/storetest"
 )
 
-// open makes a file of its own, in memory where there is a place for that: the
-// suite flushes thousands of commits.
-func open(t *testing.T) func(now func() time.Time) *sqlstore.Store {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "orders-")
-	if err != nil {
-		dir = t.TempDir()
-	} else {
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	}
-	return func(now func() time.Time) *sqlstore.Store {
-		db, err := sqlitestore.Open(t.Context(), filepath.Join(dir, "orders.db"), now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sqlstore.NewStore(db)
-	}
-}
-
-func TestStore(t *testing.T) { storetest.Run(t, open) }
+func TestStore(t *testing.T) { storetest.Run(t, storetest.SQLite) }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	if _, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "no", "such", "folder.db"), nil); err == nil {
@@ -59,4 +40,13 @@ func TestAnOddPathIsOnePath(t *testing.T) {
 	}
 }
 
-func TestJourneys(t *testing.T) { storetest.Journeys(t, open) }
+func TestJourneys(t *testing.T) { storetest.Journeys(t, storetest.SQLite) }
+
+func TestEveryPointIsPassed(t *testing.T) {
+	passed := storetest.Points(t, storetest.SQLite)
+	for _, p := range order.Points {
+		if !slices.Contains(passed, p) {
+			t.Errorf("no journey passes %s: nobody is killed there", p)
+		}
+	}
+}

@@ -145,6 +145,10 @@ func (db *DB) Now(ctx context.Context, q Querier) (time.Time, error) {
 	return FromMS(ms), nil
 }
 
+// SetClock makes now the store's clock, also where the engine has one of its
+// own: for tests under virtual time. Call it before the store is used.
+func (db *DB) SetClock(now func() time.Time) { db.now, db.d.NowMS = now, "" }
+
 // MS is how times are stored: Unix milliseconds, 0 for the zero time.
 func MS(t time.Time) int64 {
 	if t.IsZero() {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -104,16 +103,11 @@ func NewWorld(t *testing.T, open Open, o WorldOptions) *World {
 	w.Box = NewBox(order.Performance{ID: w.Perf, Room: w.Room, Currency: "EUR", Title: "Gala", SaleOpen: true}, 4000, 500)
 	w.open = open(t)
 
-	dir, err := os.MkdirTemp("/dev/shm", "psp-")
-	if err != nil {
-		dir = t.TempDir()
-	} else {
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	}
+	var err error
 	w.hooks = httptest.NewServer(http.HandlerFunc(w.takeHook))
 	t.Cleanup(w.hooks.Close)
 	w.psp = httptest.NewUnstartedServer(nil)
-	so := pspsim.Options{Path: filepath.Join(dir, "psp.db"), PublicURL: "http://" + w.psp.Listener.Addr().String(), SecretKey: pspKey, Seed: o.Seed, Faults: o.Faults, Now: w.Clock.Now, Retry: 20 * time.Millisecond}
+	so := pspsim.Options{Path: filepath.Join(Dir(t), "psp.db"), PublicURL: "http://" + w.psp.Listener.Addr().String(), SecretKey: pspKey, Seed: o.Seed, Faults: o.Faults, Now: w.Clock.Now, Retry: 20 * time.Millisecond}
 	if o.Hooks {
 		so.WebhookURL, so.WebhookSecret = w.hooks.URL, hookSecret
 	}
