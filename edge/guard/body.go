@@ -216,28 +216,21 @@ func takeLine(src source, limit int, long *Refusal) ([]byte, *Refusal) {
 			return nil, ref
 		}
 		i := bytes.IndexByte(b, '\n')
+		// Faults are looked for in their order on the wire, so that the reason does not depend on how the bytes arrive.
+		if j := bytes.IndexByte(b, '\r'); j >= 0 && j <= limit && j+1 < len(b) && b[j+1] != '\n' {
+			return nil, ErrBareCR
+		}
+		if i > limit+1 || i < 0 && len(b) > limit+1 {
+			return nil, long
+		}
 		if i < 0 {
-			if len(b) > limit+1 {
-				return nil, long
-			}
-			// A CR must be the last byte so far.
-			if j := bytes.IndexByte(b, '\r'); j >= 0 && j < len(b)-1 {
-				return nil, ErrBareCR
-			}
 			more = true
 			continue
 		}
 		if i == 0 || b[i-1] != '\r' {
 			return nil, ErrBareLF
 		}
-		line := b[:i-1]
-		if len(line) > limit {
-			return nil, long
-		}
-		if bytes.IndexByte(line, '\r') >= 0 {
-			return nil, ErrBareCR
-		}
 		src.take(i + 1)
-		return line, nil
+		return b[:i-1], nil
 	}
 }

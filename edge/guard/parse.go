@@ -76,11 +76,11 @@ func headEnd(buf []byte, from int, lim *Limits) (end, next int, ref *Refusal) {
 			return 0, max(from, len(buf)-1), nil
 		}
 		at := from + i
-		if at == 0 || buf[at-1] != '\r' {
-			return 0, 0, ErrBareLF
-		}
 		if at >= lim.HeadBytes {
 			return 0, 0, tooLong(buf, lim)
+		}
+		if at == 0 || buf[at-1] != '\r' {
+			return 0, 0, ErrBareLF
 		}
 		if at >= 3 && buf[at-2] == '\n' { // the line between is empty
 			return at + 1, 0, nil

@@ -48,7 +48,7 @@ func (r *Request) target(t []byte) *Refusal {
 			continue
 		}
 		plain = false
-		break
+		prevSlash = c == '/'
 	}
 	r.Path, r.Match, r.Target = path, path, t
 	if plain {
@@ -112,8 +112,8 @@ func (r *Request) unusualPath() *Refusal {
 		return ref
 	}
 	if had {
-		// Programs differ in whether an empty segment counts when ".." takes one away.
-		if emptySegment {
+		// Programs differ in what ".." takes away when a segment is empty, has parameters or holds an escaped slash.
+		if emptySegment || escapedSlash || params {
 			return ErrTargetAmbiguous
 		}
 		// The query follows the shorter path without a gap.
