@@ -1,6 +1,6 @@
 // Package buyer finds out who is asking: the guest behind a request, and the pass of the waiting room it carries.
 //
-// A guest is recognised by the cookie `stanchion-guest` or a bearer token. The pass comes from the edge, which has checked it, in
+// A guest is recognised by the cookie `shop-guest` or a bearer token. The pass comes from the edge, which has checked it, in
 // the header Stanchion-Pass; it is verified again here, offline, because the core trusts a signature and not a header.
 package buyer
 
@@ -15,8 +15,9 @@ import (
 	"github.com/stanchion-queue/stanchion/pass"
 )
 
-// Cookie is the guest token's cookie. Under TLS it carries the __Host- prefix.
-const Cookie = "stanchion-guest"
+// Cookie is the guest token's cookie. Under TLS it carries the __Host- prefix. Names that begin with stanchion- belong to the edge, which
+// keeps them from origins.
+const Cookie = "shop-guest"
 
 // PassHeader is where the edge puts the pass.
 const PassHeader = "Stanchion-Pass"

@@ -166,7 +166,7 @@ func (f *fan) witness(w Fact) {
 	if f.Witness == nil {
 		return
 	}
-	w.Fan, w.At, w.Guest = f.id, time.Now(), f.cookies["stanchion-guest"]
+	w.Fan, w.At, w.Guest = f.id, time.Now(), f.cookies["shop-guest"]
 	f.Witness(w)
 }
 
