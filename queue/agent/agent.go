@@ -32,6 +32,10 @@ type Options struct {
 	Issuer     string // `iss` of passes
 	Label      string // the edge's configured name, for people
 
+	// Codes says whether a code, by its SHA-256, is accepted beside those that the room's settings list; lists too long for
+	// a settings document come from a file on each edge. Nil: no others.
+	Codes func(room string, sum [32]byte) bool
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }

@@ -133,7 +133,7 @@ func (r *Room) Join(ctx context.Context, req line.JoinRequest) (line.Place, erro
 			return line.Place{State: line.StateAdmitted, Lane: snap.laneName(lane), Pass: &g}, nil
 		}
 	}
-	who, kind, err := snap.holder(r.name, lane, req)
+	who, kind, err := snap.holder(r.name, lane, req, r.o.Codes)
 	if err != nil {
 		return line.Place{}, err
 	}
@@ -242,7 +242,7 @@ func (r *Room) place(snap *snapshot, t line.Ticket, text string) line.Place {
 	if called := b.lanes[t.Lane].Called; rank < called {
 		p.State = line.StateCalled
 	} else {
-		p.Ahead = rank - called
+		p.Ahead = rank - called + snap.before(t)
 	}
 	if t.Rank != rank {
 		t.Rank = rank
@@ -257,6 +257,19 @@ func (r *Room) place(snap *snapshot, t line.Ticket, text string) line.Place {
 		})
 	}
 	return p
+}
+
+// before is how many ranks of older lines are called before a ticket's own line, as far as this agent knows.
+func (s *snapshot) before(t line.Ticket) (n uint64) {
+	for _, id := range s.control.Lines {
+		if id == t.Line {
+			break
+		}
+		if b := s.books[id]; b != nil && int(t.Lane) < len(b.lanes) {
+			n += b.lanes[t.Lane].Total - min(b.lanes[t.Lane].Called, b.lanes[t.Lane].Total)
+		}
+	}
+	return n
 }
 
 func (r *Room) recordLane(b *book, lane uint8) string {

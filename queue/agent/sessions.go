@@ -136,9 +136,9 @@ func parseSession(text string) (id line.SessionID, ok bool) {
 }
 
 // Use notes that a verified pass (it may have run out) was used, and says what this agent knows of its session. It does no I/O
-// and allocates nothing unless a fresh pass is signed. The time passed in is ignored in favour of the estimate of store time by
-// which leases are judged (see Now).
-func (r *Room) Use(c pass.Claims, _ time.Time) line.Use {
+// and allocates nothing unless a fresh pass is signed. Leases are judged by the estimate of store time (see Now): a pass that is alive by
+// the caller's clock and over by the store's counts as ended.
+func (r *Room) Use(c pass.Claims, wall time.Time) line.Use {
 	id, ok := parseSession(c.Session)
 	if !ok {
 		return line.Use{}
@@ -155,9 +155,9 @@ func (r *Room) Use(c pass.Claims, _ time.Time) line.Use {
 	sh.mu.Lock()
 	s := sh.byID[id]
 	switch {
-	case s == nil && expMs <= now:
+	case s == nil && expMs <= now: // not known here and out of time: it goes through the claim
 		sh.mu.Unlock()
-		return line.Use{} // not known here and out of time: it goes through the claim
+		return line.Use{Ended: wall.UnixMilli() < expMs}
 	case s == nil: // its home is elsewhere, or was before a restart: ask to take it over
 		s = &session{id: id, stayMs: c.StayUntil.UnixMilli(), passMs: expMs, used: true}
 		sh.byID[id] = s
@@ -189,7 +189,7 @@ func (r *Room) Use(c pass.Claims, _ time.Time) line.Use {
 		if kick {
 			r.kickFlush()
 		}
-		return line.Use{}
+		return line.Use{Ended: expMs <= now && wall.UnixMilli() < expMs}
 	}
 	passMs := passEnd(s.endMs)
 	endMs, stayMs, grant := s.endMs, s.stayMs, s.grant

@@ -15,11 +15,16 @@ import (
 // MaxWorkChars bounds a solution of the work challenge.
 const MaxWorkChars = 64
 
-// holder is the scarce thing behind a new ticket.
-func (s *snapshot) holder(name string, lane int, req line.JoinRequest) (line.Who, line.WhoKind, error) {
-	if code := s.laneCode(lane); code || s.settings.Who == room.WhoInvite || s.settings.Who == room.WhoPresale {
+// holder is the scarce thing behind a new ticket. more says whether a code is accepted beside those of the settings; it may be nil.
+func (s *snapshot) holder(name string, lane int, req line.JoinRequest, more func(string, [32]byte) bool) (line.Who, line.WhoKind, error) {
+	if s.laneNamed(lane).Code || s.settings.Who == room.WhoInvite || s.settings.Who == room.WhoPresale {
 		code := strings.TrimSpace(req.Invite)
-		if _, ok := s.codes[sha256.Sum256([]byte(code))]; !ok || code == "" {
+		sum := sha256.Sum256([]byte(code))
+		_, ok := s.codes[sum]
+		if !ok && more != nil {
+			ok = more(name, sum)
+		}
+		if !ok || code == "" {
 			return line.Who{}, 0, &line.Refusal{Code: line.RefusedInvite, Detail: "This line needs one of the organiser's codes."}
 		}
 		return line.HashWho(name, line.WhoInvite, code), line.WhoInvite, nil
@@ -44,10 +49,6 @@ func (s *snapshot) holder(name string, lane int, req line.JoinRequest) (line.Who
 	var w line.Who
 	_, _ = rand.Read(w[:]) // never fails
 	return w, line.WhoNone, nil
-}
-
-func (s *snapshot) laneCode(lane int) bool {
-	return lane < len(s.settings.Lanes) && s.laneNamed(lane).Code
 }
 
 // laneNamed is the settings' lane for a lane of the record, which keeps its index whatever the settings do.

@@ -26,6 +26,8 @@ type Service interface {
 	Preview(ctx context.Context, room string, doc []byte) ([]room.Change, error)
 	// Apply replaces the document when ifVersion is in force.
 	Apply(ctx context.Context, room string, doc []byte, ifVersion uint64, who, reason string) (controller.Change, error)
+	// NewLine starts another line under a new document; with honour the lines before are called first.
+	NewLine(ctx context.Context, room string, doc []byte, ifVersion uint64, honour bool, who, reason string) (controller.Change, error)
 	// Act does an operator's action.
 	Act(ctx context.Context, room string, a Action, who, reason string) (controller.Change, error)
 	// Announce gives a draw its public value.
@@ -109,6 +111,11 @@ func (l *Local) Preview(ctx context.Context, room string, doc []byte) ([]room.Ch
 // Apply implements Service.
 func (l *Local) Apply(ctx context.Context, room string, doc []byte, ifVersion uint64, who, reason string) (controller.Change, error) {
 	return l.controller.Apply(ctx, room, doc, ifVersion, who, reason)
+}
+
+// NewLine implements Service.
+func (l *Local) NewLine(ctx context.Context, room string, doc []byte, ifVersion uint64, honour bool, who, reason string) (controller.Change, error) {
+	return l.controller.NewLine(ctx, room, doc, ifVersion, honour, who, reason)
 }
 
 // Act implements Service.

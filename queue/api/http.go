@@ -115,6 +115,21 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 		}
 		return map[string][]room.Change{"changes": changes}, err
 	})
+	handle("POST /rooms/{room}/lines", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		version, err := ifMatch(r)
+		if err != nil {
+			return nil, err
+		}
+		honour := r.URL.Query().Get("honour")
+		if honour != "true" && honour != "false" {
+			return nil, fmt.Errorf("%w: honour must be true or false", errBadRequest)
+		}
+		doc, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errBadRequest, err)
+		}
+		return s.NewLine(r.Context(), r.PathValue("room"), doc, version, honour == "true", r.Header.Get(HeaderActor), reason(r))
+	})
 	handle("POST /rooms/{room}/actions/{action}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
 		a := Action{}
 		if err := decode(r, &a); err != nil {
@@ -371,6 +386,13 @@ func (c *Client) Preview(ctx context.Context, name string, doc []byte) ([]room.C
 // Apply implements Service.
 func (c *Client) Apply(ctx context.Context, name string, doc []byte, ifVersion uint64, who, reason string) (ch controller.Change, err error) {
 	err = c.do(ctx, request{method: http.MethodPut, path: "/rooms/" + name + "/settings", body: doc, ifMatch: etag(ifVersion), actor: who, reason: reason}, &ch)
+	return ch, err
+}
+
+// NewLine implements Service.
+func (c *Client) NewLine(ctx context.Context, name string, doc []byte, ifVersion uint64, honour bool, who, reason string) (ch controller.Change, err error) {
+	path := "/rooms/" + name + "/lines?honour=" + strconv.FormatBool(honour)
+	err = c.do(ctx, request{method: http.MethodPost, path: path, body: doc, ifMatch: etag(ifVersion), actor: who, reason: reason}, &ch)
 	return ch, err
 }
 

@@ -205,6 +205,29 @@ func (c *Controller) Apply(ctx context.Context, name string, doc []byte, ifVersi
 	})
 }
 
+// NewLine starts another line under a new document, which may differ in everything. With honour, the tickets of the lines that are
+// claimable now stay good, and their holders are called before those of the new line; without, those lines are over.
+func (c *Controller) NewLine(ctx context.Context, name string, doc []byte, ifVersion uint64, honour bool, who, reason string) (Change, error) {
+	l, err := c.room(name)
+	if err != nil {
+		return Change{}, err
+	}
+	if who == "" || reason == "" {
+		return Change{}, ErrReason
+	}
+	next, err := room.Parse(doc)
+	if err != nil {
+		return Change{}, err
+	}
+	var out Change
+	err = l.do(ctx, func(ctx context.Context) error {
+		var err error
+		out, err = l.newLine(ctx, next, ifVersion, honour, who, reason)
+		return err
+	})
+	return out, err
+}
+
 // SetMode is an operator's action: pause, resume (room.ModeNormal), queue-all, admit-all, drain, maintenance, end.
 func (c *Controller) SetMode(ctx context.Context, name string, mode room.Mode, who, reason string) (Change, error) {
 	return c.change(ctx, name, who, reason, func(s *room.Settings, _ uint64) error { s.Mode = mode; return nil })

@@ -175,7 +175,9 @@ func TestEdgeKilled(t *testing.T) {
 		wg := b.c.send(t.Context(), 500, 10*time.Second, 5)
 		time.Sleep(60 * time.Second)
 		b.edges[2].kill()
+		b.c.mu.Lock()
 		b.c.edges = b.c.edges[:2]
+		b.c.mu.Unlock()
 		from := time.Now()
 		time.Sleep(20 * time.Second)
 		if n := b.c.passes.since(from); n == 0 {

@@ -270,10 +270,10 @@ var errGrew = errors.New("the place grew")
 
 // fan is one of them. It returns when the fan is done.
 func (c *crowd) fan(ctx context.Context, rnd *rand.Rand) {
-	edge := c.edges[rnd.IntN(len(c.edges))]
+	edge := c.pick(rnd)
 	hop := func() *agent.Room {
 		if rnd.Float64() < c.roams {
-			edge = c.edges[rnd.IntN(len(c.edges))]
+			edge = c.pick(rnd)
 		}
 		return edge
 	}
@@ -382,6 +382,13 @@ func (c *crowd) fan(ctx context.Context, rnd *rand.Rand) {
 	c.mu.Lock()
 	c.served++
 	c.mu.Unlock()
+}
+
+// pick is one of the edges that live.
+func (c *crowd) pick(rnd *rand.Rand) *agent.Room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.edges[rnd.IntN(len(c.edges))]
 }
 
 func (c *crowd) fail(err error) {

@@ -66,21 +66,22 @@ type leader struct {
 	status     []byte   // last published status without its version
 	version    uint64
 
-	healthyMs   int64 // store time since which the store has answered without a break
-	fenceSince  time.Time
-	waitFor     map[line.Incarnation]int64 // edges that should restore, by when they were last seen
-	emptied     bool                       // the store came back without the room
-	memory      memory
-	capHigh     int64
-	lastSealAt  time.Time
-	lastCallAt  time.Time
-	lastOpenAt  time.Time
-	lastDrawAt  time.Time
-	draws       chan drawn
-	drawing     bool
-	wasOpenedMs int64 // store time at which this leader saw the line open for calls
-	lastPhase   line.Phase
-	lastLimit   line.Limit
+	healthyMs    int64 // store time since which the store has answered without a break
+	fenceSince   time.Time
+	waitFor      map[line.Incarnation]int64 // edges that should restore, by when they were last seen
+	emptied      bool                       // the store came back without the room
+	memory       memory
+	capHigh      int64
+	lastSealAt   time.Time
+	lastCallAt   time.Time
+	lastOpenAt   time.Time
+	lastDrawAt   time.Time
+	draws        chan drawn
+	drawing      bool
+	wasOpenedMs  int64 // store time at which this leader saw the line open for calls
+	lastPhase    line.Phase
+	closedBefore line.ID // the current line, once the lines it honours are sealed to their end
+	lastLimit    line.Limit
 }
 
 // memory is what a leader remembers of the store for the case that the store forgets it.
@@ -256,7 +257,7 @@ func (l *leader) take(token string, c queue.Control) {
 	}
 	l.healthyMs, l.fenceSince, l.waitFor, l.emptied = c.StoreMs, time.Time{}, nil, false
 	l.capHigh = c.Settings.Cap
-	l.lastPhase, l.lastLimit, l.wasOpenedMs = "", "", 0
+	l.lastPhase, l.lastLimit, l.wasOpenedMs, l.closedBefore = "", "", 0, line.ID{}
 	fc, err := room.ParseForecast(c.Forecast)
 	if err != nil {
 		l.log.Warn("the last leader's forecast cannot be read", "error", err)

@@ -218,6 +218,58 @@ func (l *leader) moveOpening(ctx context.Context, c *queue.Control, s room.Setti
 	return l.update(ctx, c, p)
 }
 
+// newLine starts another line under a new document. With honour, everybody of the lines before is called first.
+func (l *leader) newLine(ctx context.Context, next room.Settings, ifVersion uint64, honour bool, who, reason string) (Change, error) {
+	var c queue.Control
+	if err := l.call(ctx, func(ctx context.Context) (err error) { c, err = l.store.Control(ctx, l.name); return err }); err != nil {
+		return Change{}, fmt.Errorf("read settings: %w", err)
+	}
+	if c.Token != l.token {
+		return Change{}, ErrNotLeading
+	}
+	if len(c.Settings.Document) == 0 || c.Gen == "" {
+		return Change{}, ErrNotReady
+	}
+	if c.Settings.Version != ifVersion {
+		return Change{}, fmt.Errorf("%w: version %d is in force, not %d", ErrConflict, c.Settings.Version, ifVersion)
+	}
+	if next.Opening.Draw.Kind == line.DrawDrand && l.o.Beacon == nil {
+		return Change{}, room.Problems{{Key: "opening.draw.kind", Value: "drand", Want: "another kind: this process has no beacon"}}
+	}
+	now, err := room.Parse(c.Settings.Document)
+	if err != nil {
+		return Change{}, fmt.Errorf("read settings: %w", err)
+	}
+	changes, err := now.Changes(next)
+	if err != nil {
+		return Change{}, err
+	}
+	var honours []line.ID
+	if honour {
+		honours = c.Lines
+		if over := len(honours) - line.MaxHonours; over > 0 {
+			honours = honours[over:]
+		}
+	}
+	was := l.settings
+	l.settings = next
+	if err := l.startLine(ctx, &c, honours); err != nil {
+		l.settings = was
+		return Change{}, fmt.Errorf("start line: %w", err)
+	}
+	if err := l.configure(ctx, &c, next, c.Settings.Version+1); err != nil {
+		return Change{}, fmt.Errorf("write settings: %w", err)
+	}
+	l.settingsOf = c.Settings.Document
+	if err := l.readLine(ctx, c.Line()); err != nil {
+		return Change{}, err
+	}
+	l.pubCount++
+	l.lastCallAt = time.Time{}
+	l.log.Info("another line", "line", c.Line().String(), "honours", len(honours), "who", who, "reason", reason)
+	return Change{Room: l.name, Version: c.Settings.Version, Who: who, Reason: reason, At: time.UnixMilli(c.StoreMs).UTC(), Changes: changes}, nil
+}
+
 // changeSettings applies an edit to the document in force.
 func (l *leader) changeSettings(ctx context.Context, who, reason string, edit func(*room.Settings, uint64) error) (Change, error) {
 	var c queue.Control

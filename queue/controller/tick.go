@@ -36,7 +36,16 @@ func (l *leader) seal(ctx context.Context, c *queue.Control, edges []queue.EdgeS
 	if to <= c.Sealed {
 		return nil
 	}
-	s := queue.Seal{Gen: c.Gen, Token: l.token, Line: c.Line(), From: c.Sealed, To: to, Prev: c.Chain}
+	if err := l.sealTo(ctx, c, c.Line(), to); err != nil {
+		return err
+	}
+	l.m.sealLag.WithLabelValues(l.name).Observe(float64(max(c.StoreMs-to.StartMs(epoch), 0)) / 1000)
+	return nil
+}
+
+// sealTo seals a line's windows from c.Sealed to to; c's part of that line is brought up to date.
+func (l *leader) sealTo(ctx context.Context, c *queue.Control, id line.ID, to line.Window) error {
+	s := queue.Seal{Gen: c.Gen, Token: l.token, Line: id, From: c.Sealed, To: to, Prev: c.Chain}
 	err := l.call(ctx, func(ctx context.Context) error {
 		rows, err := l.store.Unsealed(ctx, l.name, s.Line, s.From, s.To)
 		if err != nil {
@@ -63,13 +72,51 @@ func (l *leader) seal(ctx context.Context, c *queue.Control, edges []queue.EdgeS
 			c.Lanes[i].Total += n
 		}
 	}
-	l.m.sealLag.WithLabelValues(l.name).Observe(float64(max(c.StoreMs-s.To.StartMs(epoch), 0)) / 1000)
+	return nil
+}
+
+// sealHonoured closes the lines that the current one honours: what was stamped in them up to the change of lines is sealed once every
+// living edge has changed over, or 3 s later.
+func (l *leader) sealHonoured(ctx context.Context, c *queue.Control, edges []queue.EdgeState) error {
+	if len(c.Honoured) == 0 || l.closedBefore == c.Line() {
+		return nil
+	}
+	changed := l.opened.Record.EpochMs
+	if c.StoreMs-max(changed, l.healthyMs) <= silentMs {
+		for _, e := range edges {
+			if !e.Bye && e.Complete == 0 {
+				return nil
+			}
+		}
+	}
+	for _, id := range c.Lines[:len(c.Lines)-1] {
+		var s queue.LineState
+		if err := l.call(ctx, func(ctx context.Context) (err error) { s, err = l.store.Line(ctx, l.name, id); return err }); err != nil {
+			return fmt.Errorf("read honoured line %s: %w", id, err)
+		}
+		opened, err := s.Published.Open()
+		if err != nil {
+			return fmt.Errorf("read honoured line %s: %w", id, err)
+		}
+		old := *c
+		old.Sealed, old.Chain, old.Lanes = s.Sealed, s.Chain, s.Lanes
+		end := line.WindowAt(opened.Record.EpochMs, changed+silentMs)
+		for old.Sealed < end {
+			if err := l.sealTo(ctx, &old, id, min(end, old.Sealed+sealAtMost)); err != nil {
+				return err
+			}
+		}
+	}
+	l.closedBefore = c.Line()
 	return nil
 }
 
 // tick frees, reaps, draws, calls and publishes.
 func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeState) error {
 	if err := l.tidy(ctx, &c, edges); err != nil {
+		return err
+	}
+	if err := l.sealHonoured(ctx, &c, edges); err != nil {
 		return err
 	}
 	if err := l.draw(ctx, &c); err != nil {
@@ -107,7 +154,7 @@ func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeSt
 
 	call := queue.Call{Gen: c.Gen, Token: l.token, Line: c.Line()}
 	call.Called, call.Honoured = spread(&c, sum, out.Called)
-	forecast := l.forecast(&c, edges, in, out, opened)
+	forecast := l.forecast(&c, edges, in, out, call.Called, opened)
 	doc, err := forecast.Encode()
 	if err != nil {
 		return err
@@ -302,7 +349,7 @@ const (
 )
 
 // forecast is what all edges answer from until the next tick.
-func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Input, out pace.Output, opened bool) room.Forecast {
+func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Input, out pace.Output, current []uint64, opened bool) room.Forecast {
 	now := c.StoreMs
 	st := line.Status{
 		Room: l.name, Line: c.Line(), Phase: l.phase(c), Message: l.settings.Message,
@@ -310,6 +357,12 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 	}
 	if l.health.scarce {
 		st.Poll.FrontMaxMs = pollFrontMs
+	}
+	if l.settings.Who != room.WhoNone {
+		st.Who = string(l.settings.Who)
+	}
+	if l.settings.Who == room.WhoWork {
+		st.WorkBits = l.settings.WorkBits
 	}
 	if l.settings.MessageAtMs > 0 && st.Message != "" {
 		at := time.UnixMilli(l.settings.MessageAtMs).UTC()
@@ -359,7 +412,8 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 			lobby = l.lobby[i]
 		}
 		lane := line.LaneStatus{
-			Name: rec.Lanes[i].Name, Called: called, Total: total, LobbyCount: lobby, PerMinute: math.Round(600*velocity[i]) / 10,
+			Name: rec.Lanes[i].Name, Called: current[i], Total: c.Lanes[i].Total,
+			Before: total - min(called, total) - (c.Lanes[i].Total - min(current[i], c.Lanes[i].Total)), LobbyCount: lobby, PerMinute: math.Round(600*velocity[i]) / 10,
 			ETA: e.ETA(now, called, total, early),
 		}
 		st.Lanes = append(st.Lanes, lane)

@@ -49,17 +49,20 @@ type Status struct {
 	MessageAt   *time.Time   `json:"message_at,omitempty"`
 	Stock       *int64       `json:"stock,omitempty"` // sellable seats, when the core reports them
 	Poll        Poll         `json:"poll"`
-	SampleOneIn uint32       `json:"sample_one_in"` // 1 ticket in so many calls `place` each minute; 0: none
-	Version     uint64       `json:"version"`       // grows with every change of anything but server_time
+	SampleOneIn uint32       `json:"sample_one_in"`       // 1 ticket in so many calls `place` each minute; 0: none
+	Who         string       `json:"who,omitempty"`       // the scarce thing a place asks for: account, invite, presale, work or token; empty: nothing
+	WorkBits    int          `json:"work_bits,omitempty"` // with work: leading zero bits of the solved puzzle
+	Version     uint64       `json:"version"`             // grows with every change of anything but server_time
 }
 
 // LaneStatus is one lane's part of the status object.
 type LaneStatus struct {
 	Name       string  `json:"name"`
-	Called     uint64  `json:"called"`      // every rank below it has been called
-	Total      uint64  `json:"total"`       // sealed tickets
-	LobbyCount uint64  `json:"lobby_count"` // those of them that were stamped in the lobby; 0 until the lobby is sealed
-	PerMinute  float64 `json:"per_minute"`  // ranks called in the last minute
+	Called     uint64  `json:"called"`           // every rank below it has been called
+	Total      uint64  `json:"total"`            // sealed tickets
+	LobbyCount uint64  `json:"lobby_count"`      // those of them that were stamped in the lobby; 0 until the lobby is sealed
+	Before     uint64  `json:"before,omitempty"` // ranks of older, honoured lines that are called first
+	PerMinute  float64 `json:"per_minute"`       // ranks called in the last minute
 	ETA        ETA     `json:"eta"`
 }
 
