@@ -134,6 +134,10 @@ func (r *room) flush(nowMs int64, f *queue.Flush) (queue.FlushReply, error) {
 	}
 	r.report(f, repeat)
 	r.applyMoves(f.Edge, e)
+	for i := range f.Outage {
+		r.restoreSession(f.Edge, f.Outage[i].Lease)
+		r.restoreStamp(&f.Outage[i].Spent)
+	}
 	reply := queue.FlushReply{Replicated: true}
 	for _, ren := range f.Renewals {
 		if lease, ok := r.renew(nowMs, f.Edge, ren); ok {
@@ -543,16 +547,21 @@ func (r *room) restore(nowMs int64, in *queue.Restore) error {
 		r.restoreSession(in.Edge, s)
 	}
 	for i := range in.Spent {
-		s := &in.Spent[i]
-		if l := r.byLine[s.Line]; l != nil && l.retired == 0 {
-			var who *line.Who
-			if s.WhoKind != line.WhoNone {
-				who = &s.Who
-			}
-			r.restoreSpent(l, s.Stamp, who)
-		}
+		r.restoreStamp(&in.Spent[i])
 	}
 	return nil
+}
+
+func (r *room) restoreStamp(s *queue.SpentStamp) {
+	l := r.claimable(s.Line)
+	if l == nil {
+		return
+	}
+	var who *line.Who
+	if s.WhoKind != line.WhoNone {
+		who = &s.Who
+	}
+	r.restoreSpent(l, s.Stamp, who)
 }
 
 func evenCounts(counts [][]uint64, from, to line.Window) bool {

@@ -72,6 +72,7 @@ func both[R any](m *pair, what string, do func(s queue.Store, room string) (R, e
 	if a, b := plain(out[0]), plain(out[1]); !reflect.DeepEqual(a, b) {
 		m.Fatalf("%s:\n%+v\nagainst\n%+v", what, a, b)
 	}
+	m.Logf("%s: %+v %v", what, out[0], errs[0])
 	return out[0], errs[0]
 }
 
@@ -220,10 +221,17 @@ func (m *pair) flush() {
 		if m.chance("arrivals", 4) {
 			f.Arrivals = []queue.Arrival{{Lane: 0, AgeMs: rapid.SampledFrom([]int64{500, 4000}).Draw(m.T, "age"), Count: 2}}
 		}
+		if m.chance("outage", 6) {
+			seq := m.stamp()
+			g := queue.OutageGrant{Spent: queue.SpentStamp{Line: m.someLine(), Stamp: line.Stamp{Inc: 5, Seq: seq}, Who: line.Who{byte(seq % 20)}, WhoKind: line.WhoAccount}}
+			g.Lease = queue.Lease{Session: session(g.Spent.Line, seq), EndMs: m.last.StoreMs + 90_000, StayMs: m.last.StoreMs + 800_000}
+			f.Outage = append(f.Outage, g)
+		}
 		f.Complete = line.Window(rapid.IntRange(0, 100).Draw(m.T, "complete"))
 		f.SealedSeen = m.last.Sealed - min(m.last.Sealed, line.Window(rapid.IntRange(0, 5).Draw(m.T, "seals behind")))
 		f.Bye = m.chance("bye", 40)
 	}
+	m.Logf("flush %+v", f)
 	reply, err := both(m, "flush", func(s queue.Store, room string) (queue.FlushReply, error) { return s.Flush(m.ctx, room, f) })
 	switch {
 	case reply.Reaped:
@@ -253,6 +261,7 @@ func (m *pair) claim() {
 		c.Session = session(c.Line, seq)
 		b.Claims = append(b.Claims, c)
 	}
+	m.Logf("claim %+v", b)
 	both(m, "claim", func(s queue.Store, room string) ([]queue.ClaimResult, error) { return s.Claim(m.ctx, room, b) })
 }
 
@@ -382,6 +391,7 @@ func (m *pair) failover() {
 			}
 			in.Seals = append(in.Seals, g)
 		}
+		m.Logf("restore %+v", in)
 		both(m, "restore", nothing(func(s queue.Store, room string) error { return s.Restore(m.ctx, room, in) }))
 		both(m, "claim while gen is unset", func(s queue.Store, room string) ([]queue.ClaimResult, error) {
 			return s.Claim(m.ctx, room, queue.ClaimBatch{Gen: m.gen, Edge: in.Edge})

@@ -66,6 +66,7 @@ func Run(t *testing.T, open func(testing.TB) Fixture) {
 		{"enter needs an open room with places", testEnter},
 		{"claims stop without a controller", testStale},
 		{"a lower cap puts nobody out", testLowerCap},
+		{"what was admitted without a store is merged", testOutage},
 		{"lines are published and updated", testLines},
 		{"rooms do not mix", testRooms},
 		{"large numbers survive", testLargeNumbers},
@@ -1686,6 +1687,42 @@ func testLowerCap(t *testing.T, open func(testing.TB) Fixture) {
 	r.flush(edgeA, queue.Flush{})
 	r.free()
 	r.admit(edgeA, r.fan())
+}
+
+func testOutage(t *testing.T, open func(testing.TB) Fixture) {
+	r := newRig(t, open, 1, func(s *queue.Settings) { s.Cap = 1 })
+	r.flush(edgeB, queue.Flush{})
+	r.fill(10)
+	inside, fresh, shared := r.fan(), r.fan(), r.fan()
+	r.admit(edgeA, inside)
+	now := r.now()
+	grant := func(c queue.Claim, end int64) queue.OutageGrant {
+		return queue.OutageGrant{
+			Lease: queue.Lease{Session: c.Session, EndMs: end, StayMs: now + 500_000},
+			Spent: queue.SpentStamp{Line: c.Line, Stamp: c.Stamp, Who: c.Who, WhoKind: c.WhoKind},
+		}
+	}
+	r.advance(10 * time.Second)
+	r.flush(edgeA, queue.Flush{Outage: []queue.OutageGrant{grant(fresh, now+60_000), grant(shared, now+70_000)}, Renewals: []queue.Renewal{{Session: fresh.Session, UntilMs: now + 90_000}}})
+	r.equal("counted without looking at the cap", r.active(), int64(3))
+	// Two cut-off edges let one ticket in: one session, with the later lease.
+	r.flush(edgeB, queue.Flush{Outage: []queue.OutageGrant{grant(shared, now+80_000), grant(inside, now+1)}})
+	r.equal("one ticket is one session", r.active(), int64(3))
+	r.tick()
+	for _, x := range []struct {
+		c    queue.Claim
+		end  int64
+		home line.Incarnation
+	}{{inside, now + 30_000, edgeA}, {fresh, now + 90_000, edgeA}, {shared, now + 80_000, edgeB}} {
+		if res := r.admit(edgeB, x.c); res.EndMs != x.end || !res.Again {
+			t.Fatalf("claim of a session admitted without a store: %+v, want lease end %d", res, x.end)
+		}
+		r.equal("home", r.renew(x.home, x.c.Session, queue.Flush{}), r.now()+120_000)
+	}
+	r.configure(func(s *queue.Settings) { s.Cap = 10 })
+	holder := r.fan()
+	holder.Who = fresh.Who
+	r.want(edgeA, holder, queue.ClaimHolder)
 }
 
 func testLines(t *testing.T, open func(testing.TB) Fixture) {

@@ -337,7 +337,7 @@ func (s *Store) Flush(ctx context.Context, room string, f queue.Flush) (queue.Fl
 	}
 	store := s.known(room)
 	k := store.Load()
-	confirm := len(f.Renewals)+len(f.Ends) > 0
+	confirm := len(f.Renewals)+len(f.Ends)+len(f.Outage) > 0
 	r, replicated, err := s.run(ctx, room, scriptFlush, confirm, flushArgs(&f, k)...)
 	if err != nil {
 		return queue.FlushReply{}, err
@@ -373,10 +373,11 @@ func (s *Store) Flush(ctx context.Context, room string, f queue.Flush) (queue.Fl
 }
 
 func flushArgs(f *queue.Flush, k *known) []string {
-	args := make([]string, 0, 18+5*len(f.Rows)+2*len(f.Renewals)+len(f.Ends)+3*len(f.Arrivals))
+	args := make([]string, 0, 19+5*len(f.Rows)+2*len(f.Renewals)+len(f.Ends)+3*len(f.Arrivals)+8*len(f.Outage))
 	args = append(args, f.Gen, f.Edge.String(), utoa(f.No), fmt.Sprintf("%016x", f.Digest()), itoa(f.MarkMs), itoa(f.Cursor), lineArg(f.Line),
 		utoa(uint64(f.Complete)), utoa(uint64(f.SealedSeen)), f.Label, flag(f.Bye), parkedArg(f.Parked), k.settingsDigest, k.forecastDigest,
-		itoa(int64(len(f.Rows))), itoa(int64(len(f.Renewals))), itoa(int64(len(f.Ends))), itoa(int64(len(f.Arrivals))))
+		itoa(int64(len(f.Rows))), itoa(int64(len(f.Renewals))), itoa(int64(len(f.Ends))), itoa(int64(len(f.Arrivals))),
+		itoa(int64(len(f.Outage))))
 	for _, row := range f.Rows {
 		inc := row.Edge
 		if inc == 0 {
@@ -392,6 +393,11 @@ func flushArgs(f *queue.Flush, k *known) []string {
 	}
 	for _, a := range f.Arrivals {
 		args = append(args, utoa(uint64(a.Lane)), itoa(a.AgeMs), utoa(uint64(a.Count)))
+	}
+	for i := range f.Outage {
+		l := &f.Outage[i].Lease
+		args = append(args, string(l.Session[:]), itoa(l.EndMs), itoa(l.StayMs))
+		args = appendSpent(args, &f.Outage[i].Spent)
 	}
 	return args
 }
@@ -477,6 +483,11 @@ func (s *Store) Restore(ctx context.Context, room string, in queue.Restore) erro
 	return nil
 }
 
+func appendSpent(args []string, s *queue.SpentStamp) []string {
+	id := s.Line.String()
+	return append(args, id, spentKey(id, s.Stamp), spentBit(s.Stamp), holdersKey(id, s.WhoKind, s.Who), string(s.Who[:]))
+}
+
 func even(g queue.SealedRange) bool {
 	for _, c := range g.Counts {
 		if g.To <= g.From || len(c) != int(g.To-g.From) {
@@ -499,9 +510,8 @@ func restoreArgs(in, p *queue.Restore) []string {
 	for _, l := range p.Sessions {
 		args = append(args, string(l.Session[:]), itoa(l.EndMs), itoa(l.StayMs))
 	}
-	for _, t := range p.Spent {
-		id := t.Line.String()
-		args = append(args, id, spentKey(id, t.Stamp), spentBit(t.Stamp), holdersKey(id, t.WhoKind, t.Who), string(t.Who[:]))
+	for i := range p.Spent {
+		args = appendSpent(args, &p.Spent[i])
 	}
 	args = append(args, called...)
 	for _, g := range p.Seals {

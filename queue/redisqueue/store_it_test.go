@@ -31,16 +31,23 @@ type deployment struct {
 	opt  func(t testing.TB) Options
 }
 
+// The machine may be busy; timeouts are not what the suite tests.
+func patient(o Options) Options {
+	o.WaitFor, o.DialTimeout, o.WriteTimeout = 5*time.Second, 10*time.Second, 20*time.Second
+	return o
+}
+
 var deployments = []deployment{
-	{"single", func(t testing.TB) Options { return Options{Addresses: []string{env(t, "STANCHION_TEST_REDIS")}} }},
+	{"single", func(t testing.TB) Options {
+		return patient(Options{Addresses: []string{env(t, "STANCHION_TEST_REDIS")}})
+	}},
 	{"sentinel", func(t testing.TB) Options {
-		return Options{
+		return patient(Options{
 			Addresses: strings.Split(env(t, "STANCHION_TEST_REDIS_SENTINELS"), ","), SentinelMaster: env(t, "STANCHION_TEST_REDIS_SENTINEL_MASTER"), MinReplicas: 1,
-			WaitFor: 5 * time.Second, WriteTimeout: 10 * time.Second, // the machine may be busy; that is not what the suite tests
-		}
+		})
 	}},
 	{"cluster", func(t testing.TB) Options {
-		return Options{Addresses: strings.Split(env(t, "STANCHION_TEST_REDIS_CLUSTER"), ","), Cluster: true}
+		return patient(Options{Addresses: strings.Split(env(t, "STANCHION_TEST_REDIS_CLUSTER"), ","), Cluster: true})
 	}},
 }
 

@@ -1,6 +1,6 @@
 -- gen, edge, no, digest, mark, cursor, line or nothing, complete, seals seen, label, bye, parked, known settings, known forecast,
--- numbers of rows, renewals, ends and arrivals; then rows (line, window, lane, edge, count), renewals (session, until), ends,
--- arrivals (lane, age, count)
+-- numbers of rows, renewals, ends, arrivals and outage grants; then rows (line, window, lane, edge, count), renewals (session, until),
+-- ends, arrivals (lane, age, count), outage grants (session, end, stay, line, bitmap, bit, holders, holder)
 if ARGV[1] == '' or ARGV[1] ~= gen then return gen_error end
 local inc, no, digest, mark, cursor = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local v = call('HGET', EDGES, inc)
@@ -29,8 +29,8 @@ end
 edge_store(inc, e)
 
 -- Rows and arrivals.
-local nrows, nren, nends, narr = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18])
-local a, late, fresh, to, sealed, lanes = 19, 0, false, {}, {}, {}
+local nrows, nren, nends, narr, nout = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17]), tonumber(ARGV[18]), tonumber(ARGV[19])
+local a, late, fresh, to, sealed, lanes = 20, 0, false, {}, {}, {}
 for _ = 1, nrows do
   local rl, w, lane, n = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 4])
   if not sealed[rl] then
@@ -71,7 +71,15 @@ end
 
 -- Sessions whose new home was waiting for this edge to hear of the move.
 local moving = call('ZRANGEBYSCORE', P .. 'mv:' .. inc, '-inf', int(e.cursor))
-for i = 1, #moving do apply_move(moving[i]) end
+for i = 1, #moving do apply_move(inc, moving[i]) end
+
+-- What this edge admitted while the store did not answer, into places of its own.
+a = arr + 3 * narr
+for _ = 1, nout do
+  restore_session(inc, ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]))
+  restore_spent(a + 3)
+  a = a + 8
+end
 
 -- Renewals.
 local leases, idle = {}, num(hget('idle'))

@@ -6,7 +6,7 @@ local e = edge_parse(v)
 if ARGV[5] ~= '1' and e.bye ~= '1' and now - e.seen <= tonumber(ARGV[4]) then return {'ok', 0} end
 local n = call('ZCARD', ses(inc))
 local moving = call('ZRANGE', P .. 'mv:' .. inc, 0, -1)
-for i = 1, #moving do apply_move(moving[i]) end
+for i = 1, #moving do apply_move(inc, moving[i]) end
 call('HDEL', EDGES, inc)
 registered_memo[inc] = false
 local mine = ses(inc)

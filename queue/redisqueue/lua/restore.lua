@@ -10,25 +10,11 @@ registered_memo[inc] = true
 local ns, nt, nc, nl = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local a = 7
 for _ = 1, ns do
-  local sid, lease, stay = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
+  restore_session(inc, ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]))
   a = a + 3
-  v = call('HGET', SX, sid)
-  if not v then
-    place(sid, inc, lease, stay)
-  elseif not sx_ended(v) then
-    local k, known = where(sid, sx_home(v))
-    if not k then -- lapsed here, alive there
-      place(sid, inc, lease, max(stay, sx_stay(v)), v)
-    elseif lease > known then
-      rehome(sid, v, k, inc, lease)
-    end
-  end
 end
 for _ = 1, nt do
-  if claimable(ARGV[a]) then
-    call('SETBIT', P .. ARGV[a + 1], ARGV[a + 2], 1)
-    if ARGV[a + 3] ~= '' then call('SADD', P .. ARGV[a + 3], ARGV[a + 4]) end
-  end
+  restore_spent(a)
   a = a + 5
 end
 local called = a

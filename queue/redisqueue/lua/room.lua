@@ -88,10 +88,8 @@ end
 -- held of it before.
 local function place(sid, home, lease, stay, old)
   act_delta = act_delta + call('ZADD', holds(home), lease, sid)
-  if old then
-    call('ZREM', LAPSED, sid)
-    drop_move(sid, old)
-  end
+  call('ZREM', LAPSED, sid)
+  drop_move(sid, old)
   call('HSET', SX, sid, sx_live(home, stay))
 end
 
@@ -104,13 +102,34 @@ local function rehome(sid, v, from, to, lease)
 end
 
 -- apply_move completes a move that the old home has seen.
-local function apply_move(sid)
+local function apply_move(home, sid)
+  call('ZREM', P .. 'mv:' .. home, sid)
   local v = call('HGET', SX, sid)
-  if not v or not sx_moving(v) then return end
+  if not v or not sx_moving(v) or sx_home(v) ~= home then return end
   local to = string.sub(v, 25, 40)
   local lease = unpack8('>I8', v, 49)
   local from, e = where(sid, sx_home(v))
   if from then rehome(sid, v, from, to, max(e, min(lease, sx_stay(v)))) end
+end
+
+-- restore_session adds a session that an edge says is its own, or gives a known one the later lease and its home.
+local function restore_session(inc, sid, lease, stay)
+  local v = call('HGET', SX, sid)
+  if not v then return place(sid, inc, lease, stay) end
+  if sx_ended(v) then return end
+  local k, known = where(sid, sx_home(v))
+  if not k then -- lapsed here, alive there
+    place(sid, inc, lease, max(stay, sx_stay(v)), v)
+  elseif lease > known then
+    rehome(sid, v, k, inc, lease)
+  end
+end
+
+-- restore_spent gives back an admitted stamp and its holder: ARGV from a on is line, bitmap, bit, holders, holder.
+local function restore_spent(a)
+  if not claimable(ARGV[a]) then return end
+  call('SETBIT', P .. ARGV[a + 1], ARGV[a + 2], 1)
+  if ARGV[a + 3] ~= '' then call('SADD', P .. ARGV[a + 3], ARGV[a + 4]) end
 end
 
 -- sweep frees the places of one set whose lease ended at or before a time.
