@@ -50,3 +50,5 @@ func TestEveryPointIsPassed(t *testing.T) {
 		}
 	}
 }
+
+func TestStorm(t *testing.T) { storetest.Storm(t, storetest.SQLite, 12) }
