@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +21,6 @@ import (
 	"github.com/stanchion-queue/stanchion/inventory/api"
 	"github.com/stanchion-queue/stanchion/inventory/chart"
 	"github.com/stanchion-queue/stanchion/inventory/sqlitestock"
-	"github.com/stanchion-queue/stanchion/tools/halls/halls"
 )
 
 func service(t *testing.T) *inventory.Service {
@@ -66,8 +66,11 @@ func TestDesk(t *testing.T) {
 
 func theatre(t *testing.T) (*chart.Chart, []byte) {
 	t.Helper()
-	c := halls.Theatre()
-	document, err := c.Encode()
+	document, err := os.ReadFile("../testdata/theatre.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := chart.Decode(document)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stanchion-queue/stanchion/inventory/chart"
-	"github.com/stanchion-queue/stanchion/tools/halls/halls"
 )
 
 const small = `{"format":"stanchion-seating-plan","version":1,"name":"Cellar","width":100,"height":50.5,
@@ -34,6 +32,15 @@ func decode(t *testing.T, document string) *chart.Chart {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func theatre(t *testing.T) *chart.Chart {
+	t.Helper()
+	document, err := os.ReadFile("../testdata/theatre.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, string(document))
 }
 
 func TestDecode(t *testing.T) {
@@ -57,7 +64,7 @@ func TestDecode(t *testing.T) {
 }
 
 func TestEncodeIsCanonical(t *testing.T) {
-	for name, c := range map[string]*chart.Chart{"cellar": decode(t, small), "theatre": halls.Theatre()} {
+	for name, c := range map[string]*chart.Chart{"cellar": decode(t, small), "theatre": theatre(t)} {
 		document, err := c.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -139,47 +146,6 @@ func TestReadErrorsAreNotFormatErrors(t *testing.T) {
 	var format *chart.FormatError
 	if _, err := chart.Import(f); err == nil || errors.As(err, &format) {
 		t.Errorf("reading a directory: %v", err)
-	}
-}
-
-func TestHalls(t *testing.T) {
-	for _, hall := range []struct {
-		name       string
-		c          *chart.Chart
-		seats      int
-		accessible int
-		blocks     int
-	}{{"theatre", halls.Theatre(), 836, 4, 4}, {"stadium", halls.Stadium(), 60_000, 160, 240}} {
-		if n := hall.c.SeatCount(); n != hall.seats {
-			t.Errorf("%s has %d seats, want %d", hall.name, n, hall.seats)
-		}
-		accessible, alone := 0, 0
-		for _, s := range hall.c.Sections {
-			for _, r := range s.Rows {
-				for i, seat := range r.Seats {
-					if seat.Accessible {
-						accessible++
-						if i+1 == len(r.Seats) || !r.Seats[i+1].Companion || r.Seats[i+1].Gap {
-							alone++
-						}
-					}
-				}
-			}
-		}
-		if accessible != hall.accessible || alone != 0 {
-			t.Errorf("%s has %d accessible places, %d of them without a companion's seat; want %d", hall.name, accessible, alone, hall.accessible)
-		}
-		l, err := hall.c.Layout(0)
-		if err != nil || len(l.Blocks) != hall.blocks {
-			t.Errorf("%s has %d blocks, want %d (%v)", hall.name, len(l.Blocks), hall.blocks, err)
-		}
-		document, err := hall.c.Encode()
-		if err != nil || len(document) > 4<<20 {
-			t.Errorf("%s as a document: %d bytes, %v", hall.name, len(document), err)
-		}
-	}
-	if !reflect.DeepEqual(halls.Theatre(), halls.Theatre()) {
-		t.Error("the theatre is not the same twice")
 	}
 }
 
@@ -399,7 +365,7 @@ func TestBestChoice(t *testing.T) {
 
 func TestLayoutRefusesBlockSizes(t *testing.T) {
 	for _, size := range []int{-1, 1, 9, 501} {
-		if _, err := halls.Theatre().Layout(size); err == nil {
+		if _, err := theatre(t).Layout(size); err == nil {
 			t.Errorf("blocks of %d seats were accepted", size)
 		}
 	}

@@ -1,13 +1,11 @@
 package chart_test
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stanchion-queue/stanchion/inventory/chart"
-	"github.com/stanchion-queue/stanchion/tools/halls/halls"
 )
 
 // cabaret uses every corner of the format: nested positions, odd numbers before even ones, tables, all kinds of areas,
@@ -121,32 +119,5 @@ func TestPretixRefusals(t *testing.T) {
 	}
 	if _, err := chart.Import(strings.NewReader(`{"zones":[],"name":"x","categories":[]}`)); err == nil {
 		t.Error("a plan without seats was accepted")
-	}
-}
-
-// The generated halls survive the foreign format with all seats, and with the aisles found again by geometry.
-func TestPretixOfGeneratedHalls(t *testing.T) {
-	for _, c := range []*chart.Chart{halls.Theatre(), halls.Stadium()} {
-		var b bytes.Buffer
-		if err := halls.WritePretix(&b, c); err != nil {
-			t.Fatal(err)
-		}
-		back, err := chart.Import(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back.SeatCount() != c.SeatCount() || len(back.Sections) != len(c.Sections) || len(back.Landmarks) != len(c.Landmarks) {
-			t.Errorf("%s came back with %d seats in %d sections", c.Name, back.SeatCount(), len(back.Sections))
-		}
-		for i := range c.Sections {
-			for j := range c.Sections[i].Rows {
-				for k, want := range c.Sections[i].Rows[j].Seats {
-					got := back.Sections[i].Rows[j].Seats[k]
-					if got.ID != want.ID || got.Label != want.Label || got.X != want.X || got.Y != want.Y || got.Category != want.Category {
-						t.Fatalf("%s: seat %+v came back as %+v", c.Name, want, got)
-					}
-				}
-			}
-		}
 	}
 }
