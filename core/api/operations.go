@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/stanchion-queue/stanchion/core/buyer"
@@ -20,49 +19,9 @@ import (
 	"github.com/stanchion-queue/stanchion/inventory/chart"
 )
 
-func (a *api) register(h huma.API) {
-	get := func(id, path, summary, tag string) huma.Operation {
-		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{tag}}
-	}
-	write := func(method, id, path, summary, tag string, status int) huma.Operation {
-		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag}, DefaultStatus: status, MaxBodyBytes: MaxBodyBytes}
-	}
-	const p = "/api/v1"
-	huma.Register(h, get("list-events", p+"/events", "All events with their performances", "catalog"), a.listEvents)
-	huma.Register(h, get("get-event", p+"/events/{event}", "One event with its performances", "catalog"), a.getEvent)
-	huma.Register(h, get("get-event-performance", p+"/events/{event}/performances/{performance}", "One performance of an event", "catalog"), a.getEventPerformance)
-	huma.Register(h, get("get-performance", p+"/performances/{performance}", "One performance", "catalog"), a.getPerformance)
-	huma.Register(h, get("get-chart", p+"/performances/{performance}/chart", "The seating plan; immutable by hash", "catalog"), a.getChart)
-	huma.Register(h, get("get-availability", p+"/performances/{performance}/availability", "Free seats per block since a version", "seats"), a.getAvailability)
-	huma.Register(h, get("list-venues", p+"/venues", "All venues", "catalog"), a.listVenues)
-	huma.Register(h, write(http.MethodPut, "put-venue", p+"/venues/{id}", "Make or replace a venue", "staff", 200), a.putVenue)
-	huma.Register(h, write(http.MethodPut, "put-event", p+"/events/{event}", "Make or replace an event", "staff", 200), a.putEvent)
-	huma.Register(h, write(http.MethodPut, "put-performance", p+"/performances/{performance}", "Make or replace a performance", "staff", 200), a.putPerformance)
-
-	huma.Register(h, write(http.MethodPost, "create-hold", p+"/performances/{performance}/holds", "Hold seats", "seats", 201), a.createHold)
-	huma.Register(h, get("get-hold", p+"/holds/{hold}", "A hold and the seconds it has left", "seats"), a.getHold)
-	huma.Register(h, write(http.MethodPost, "extend-hold", p+"/holds/{hold}/extend", "Extend a hold", "seats", 200), a.extendHold)
-	huma.Register(h, write(http.MethodDelete, "release-hold", p+"/holds/{hold}", "Release a hold", "seats", 204), a.releaseHold)
-	huma.Register(h, write(http.MethodPost, "quote-holds", p+"/holds/quote", "What holds cost now", "orders", 200), a.quoteHolds)
-
-	huma.Register(h, write(http.MethodPost, "create-order", p+"/orders", "Make an order of holds", "orders", 201), a.createOrder)
-	huma.Register(h, get("get-order", p+"/orders/{order}", "An order", "orders"), a.getOrder)
-	huma.Register(h, write(http.MethodPost, "checkout", p+"/orders/{order}/checkout", "Begin to pay", "orders", 202), a.checkout)
-	huma.Register(h, write(http.MethodPost, "cancel-order", p+"/orders/{order}/cancel", "Cancel an unpaid order", "orders", 200), a.cancelOrder)
-	huma.Register(h, get("list-payments", p+"/orders/{order}/payments", "The order's attempts to pay", "orders"), a.listPayments)
-	huma.Register(h, write(http.MethodPost, "refund", p+"/orders/{order}/refunds", "Give units back", "orders", 202), a.refund)
-	huma.Register(h, get("list-tickets", p+"/orders/{order}/tickets", "The order's tickets", "tickets"), a.listTickets)
-	huma.Register(h, get("get-ticket", p+"/tickets/{ticket}", "A ticket", "tickets"), a.getTicket)
-	huma.Register(h, write(http.MethodPost, "scan", p+"/scans", "Judge a code at a gate", "staff", 200), a.scan)
-	webhook := write(http.MethodPost, "webhook", p+"/webhooks/{provider}", "A payment provider's webhook", "provider", 200)
-	webhook.MaxBodyBytes = 256 << 10
-	huma.Register(h, webhook, a.webhook)
-}
-
 // body is an answer with a body and the usual headers.
 type body[T any] struct {
 	CacheControl string `header:"Cache-Control"`
-	ETag         string `header:"ETag"`
 	Body         T
 }
 
@@ -156,7 +115,7 @@ func (a *api) getEvent(ctx context.Context, in *EventPath) (*body[EventDetails],
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	return &body[EventDetails]{CacheControl: publicShort, ETag: etag(e.Version), Body: e}, nil
+	return &body[EventDetails]{CacheControl: publicShort, Body: e}, nil
 }
 
 // PerformancePath names a performance in a path.
@@ -174,7 +133,7 @@ func (a *api) getEventPerformance(ctx context.Context, in *struct {
 	}
 	for _, p := range e.Performances {
 		if p.Slug == in.Performance || p.ID.String() == in.Performance {
-			return &body[PerformanceDetails]{CacheControl: publicShort, ETag: etag(p.Version), Body: p}, nil
+			return &body[PerformanceDetails]{CacheControl: publicShort, Body: p}, nil
 		}
 	}
 	return nil, a.fail(ctx, catalog.ErrNotFound)
@@ -185,20 +144,26 @@ func (a *api) getPerformance(ctx context.Context, in *PerformancePath) (*body[Pe
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	return &body[PerformanceDetails]{CacheControl: publicShort, ETag: etag(s.Version), Body: performanceOf(s)}, nil
+	return &body[PerformanceDetails]{CacheControl: publicShort, Body: performanceOf(s)}, nil
 }
 
 type chartAnswer struct {
-	CacheControl string `header:"Cache-Control"`
-	ETag         string `header:"ETag"`
-	BlockStarts  string `header:"Stanchion-Block-Starts" doc:"Position in chart order of each block's first seat, comma separated."`
-	ContentType  string `header:"Content-Type"`
-	Body         []byte
+	CacheControl    string `header:"Cache-Control"`
+	ETag            string `header:"ETag"`
+	BlockStarts     string `header:"Stanchion-Block-Starts" doc:"Position in chart order of each block's first seat, comma separated."`
+	ContentType     string `header:"Content-Type"`
+	ContentEncoding string `header:"Content-Encoding"`
+	Vary            string `header:"Vary"`
+	Body            []byte
 }
 
 // getChart answers the canonical plan document itself, so that its hash can be checked; where each block begins in chart order
-// is in a header.
-func (a *api) getChart(ctx context.Context, in *PerformancePath) (*chartAnswer, error) {
+// is in a header. It is the largest answer of all, so it is kept compressed.
+func (a *api) getChart(ctx context.Context, in *struct {
+	PerformancePath
+	Section string `query:"section" maxLength:"64" doc:"Only this section, as a plan of its own. Its seats follow those of the sections before it in chart order."`
+	Accept  string `header:"Accept-Encoding"`
+}) (*chartAnswer, error) {
 	s, err := a.Catalog.Find(ctx, in.Performance)
 	if err != nil {
 		return nil, a.fail(ctx, err)
@@ -207,16 +172,33 @@ func (a *api) getChart(ctx context.Context, in *PerformancePath) (*chartAnswer, 
 	if err != nil {
 		return nil, a.fail(ctx, err)
 	}
-	starts := make([]string, len(hall.Layout.Blocks))
-	n := 0
-	for i, b := range hall.Layout.Blocks {
-		starts[i] = strconv.Itoa(n)
-		n += len(b.Seats)
+	d, err := hall.Document(in.Section)
+	if err != nil {
+		return nil, a.fail(ctx, err)
 	}
-	return &chartAnswer{
-		CacheControl: "public, max-age=300", ETag: `"` + hall.Hash + `"`, BlockStarts: strings.Join(starts, ","),
-		ContentType: "application/json", Body: hall.Document,
-	}, nil
+	starts := make([]string, len(hall.BlockStarts))
+	for i, n := range hall.BlockStarts {
+		starts[i] = strconv.Itoa(n)
+	}
+	out := &chartAnswer{CacheControl: "public, max-age=300", ETag: `"` + hall.Hash + `"`, BlockStarts: strings.Join(starts, ","),
+		ContentType: "application/json", Vary: "Accept-Encoding", Body: d.Plain}
+	if acceptsGzip(in.Accept) {
+		out.ContentEncoding, out.ETag, out.Body = "gzip", `"`+hall.Hash+`.gz"`, d.Gzip
+	}
+	return out, nil
+}
+
+// acceptsGzip reads Accept-Encoding; a client that refuses gzip by name (q=0) is obeyed.
+func acceptsGzip(header string) bool {
+	for _, part := range strings.Split(header, ",") {
+		name, parameters, _ := strings.Cut(strings.TrimSpace(part), ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			q, found := strings.CutPrefix(strings.ReplaceAll(parameters, " ", ""), "q=")
+			weight, err := strconv.ParseFloat(q, 64)
+			return !found || err != nil || weight > 0
+		}
+	}
+	return false
 }
 
 func (a *api) getAvailability(ctx context.Context, in *struct {
@@ -244,11 +226,9 @@ func (a *api) listVenues(ctx context.Context, _ *struct{}) (*body[[]catalog.Venu
 
 // Staff.
 
-var errStaff = problem.New(http.StatusForbidden, "staff-only", "This needs a token of the staff", "Send it as a bearer token in Stanchion-Staff-Token.")
-
-func (a *api) staff(token string) error {
+func (a *api) staff(ctx context.Context, token string) error {
 	if a.StaffToken == "" || subtle.ConstantTimeCompare([]byte(token), []byte(a.StaffToken)) != 1 {
-		return errStaff
+		return a.fail(ctx, problem.New(problem.StaffOnly, "Send it in the header Stanchion-Staff-Token."))
 	}
 	return nil
 }
@@ -263,7 +243,7 @@ func (a *api) putVenue(ctx context.Context, in *struct {
 	ID   uuid.UUID `path:"id"`
 	Body catalog.Venue
 }) (*body[catalog.Venue], error) {
-	if err := a.staff(in.StaffToken); err != nil {
+	if err := a.staff(ctx, in.StaffToken); err != nil {
 		return nil, err
 	}
 	in.Body.ID = in.ID
@@ -279,7 +259,7 @@ func (a *api) putEvent(ctx context.Context, in *struct {
 	Event uuid.UUID `path:"event"`
 	Body  catalog.Event
 }) (*body[catalog.Event], error) {
-	if err := a.staff(in.StaffToken); err != nil {
+	if err := a.staff(ctx, in.StaffToken); err != nil {
 		return nil, err
 	}
 	in.Body.ID = in.Event
@@ -295,7 +275,7 @@ func (a *api) putPerformance(ctx context.Context, in *struct {
 	Performance uuid.UUID `path:"performance"`
 	Body        catalog.Performance
 }) (*body[catalog.Performance], error) {
-	if err := a.staff(in.StaffToken); err != nil {
+	if err := a.staff(ctx, in.StaffToken); err != nil {
 		return nil, err
 	}
 	in.Body.ID = in.Performance
@@ -377,22 +357,16 @@ func (a *api) createHold(ctx context.Context, in *struct {
 		return nil, a.fail(ctx, err)
 	}
 	if (len(in.Body.Seats) == 0) == (in.Body.Best == nil) {
-		return nil, problem.New(422, "invalid", "Name seats or ask for the best", "Send exactly one of seats and best.")
+		return nil, a.fail(ctx, problem.New(problem.Invalid, "Send exactly one of seats and best."))
 	}
 	base := order.HoldRequest{ID: subjectOf(ctx), Principal: buyerOf(ctx).Principal, Pass: pass, Performance: s.ID}
-	wish := counter.Wish{IDs: in.Body.Seats}
+	wish := counter.Wish{IDs: in.Body.Seats, OneBlock: true}
 	if b := in.Body.Best; b != nil {
 		wish = counter.Wish{Qty: b.Qty, Offer: b.Offer, Accessible: b.Accessible}
 	}
 	holds, err := a.Counter.Hold(ctx, base, wish)
 	if err != nil {
 		return nil, a.fail(ctx, a.named(ctx, s.ID, err))
-	}
-	if len(holds) > 1 { // the API's hold is one block; the shop's pages take several
-		for _, h := range holds {
-			_ = a.Orders.ReleaseHold(ctx, base.Principal, h.ID) // what is left runs out by itself
-		}
-		return nil, a.fail(ctx, order.ErrManyBlocks)
 	}
 	h := holds[0]
 	shown, err := a.hold(ctx, h)
@@ -734,7 +708,7 @@ func (a *api) scan(ctx context.Context, in *struct {
 		Performance uuid.UUID `json:"performance_id,omitempty"`
 	}
 }) (*body[ScanAnswer], error) {
-	if err := a.staff(in.StaffToken); err != nil {
+	if err := a.staff(ctx, in.StaffToken); err != nil {
 		return nil, err
 	}
 	s, err := a.Tickets.Scan(ctx, in.Body.Gate, in.Body.Nonce, in.Body.Code, in.Body.Performance)

@@ -20,27 +20,27 @@ import (
 
 // Venue is a house.
 type Venue struct {
-	ID       uuid.UUID `json:"id"`
+	ID       uuid.UUID `json:"id" required:"false"`
 	Slug     string    `json:"slug"`
 	Name     string    `json:"name"`
-	City     string    `json:"city"`
+	City     string    `json:"city" required:"false"`
 	Country  string    `json:"country"`   // ISO 3166-1 alpha-2
 	TimeZone string    `json:"time_zone"` // IANA name; performances are shown in it
-	Version  int64     `json:"version"`
+	Version  int64     `json:"version" required:"false"`
 }
 
 // Event is what is played; its performances say when and where.
 type Event struct {
-	ID      uuid.UUID `json:"id"`
+	ID      uuid.UUID `json:"id" required:"false"`
 	Slug    string    `json:"slug"`
 	Title   string    `json:"title"`
-	Summary string    `json:"summary"`
-	Version int64     `json:"version"`
+	Summary string    `json:"summary" required:"false"`
+	Version int64     `json:"version" required:"false"`
 }
 
 // Performance is one evening of an event in a venue.
 type Performance struct {
-	ID       uuid.UUID `json:"id"`
+	ID       uuid.UUID `json:"id" required:"false"`
 	Slug     string    `json:"slug"`
 	Event    uuid.UUID `json:"event_id"`
 	Venue    uuid.UUID `json:"venue_id"`
@@ -48,8 +48,8 @@ type Performance struct {
 	Room     string    `json:"room,omitempty"` // passes for this room buy here; empty: none is needed
 	Currency string    `json:"currency"`       // ISO 4217
 	Offers   []Offer   `json:"offers"`
-	SaleOpen bool      `json:"sale_open"`
-	Version  int64     `json:"version"`
+	SaleOpen bool      `json:"sale_open" required:"false"`
+	Version  int64     `json:"version" required:"false"`
 }
 
 // Offer is the price of one category of the chart. Amounts are minor units of the performance's currency; Tax is contained in
@@ -186,14 +186,6 @@ type Store interface {
 type Charts interface {
 	// Chart gives the canonical plan document, its content hash in hex and the block size.
 	Chart(ctx context.Context, performance uuid.UUID) (document []byte, hash string, blockSeats int, err error)
-}
-
-// Hall is a performance's decoded chart with the block and number of each seat.
-type Hall struct {
-	Chart    *chart.Chart
-	Layout   *chart.Layout
-	Document []byte
-	Hash     string
 }
 
 // Service is the catalog. A catalog is small and read all the time, so it is held in memory and read again from the store
@@ -368,33 +360,6 @@ func (c *contents) show(p Performance) Show {
 	return sh
 }
 
-// Hall returns a performance's chart. It is read once; charts do not change.
-func (s *Service) Hall(ctx context.Context, performance uuid.UUID) (*Hall, error) {
-	s.mu.Lock()
-	h := s.halls[performance]
-	s.mu.Unlock()
-	if h != nil {
-		return h, nil
-	}
-	doc, hash, blockSeats, err := s.charts.Chart(ctx, performance)
-	if err != nil {
-		return nil, fmt.Errorf("read chart: %w", err)
-	}
-	c, err := chart.Decode(doc)
-	if err != nil {
-		return nil, fmt.Errorf("read chart: %w", err)
-	}
-	layout, err := c.Layout(blockSeats)
-	if err != nil {
-		return nil, fmt.Errorf("read chart: %w", err)
-	}
-	h = &Hall{Chart: c, Layout: layout, Document: doc, Hash: hash}
-	s.mu.Lock()
-	s.halls[performance] = h
-	s.mu.Unlock()
-	return h, nil
-}
-
 // Performance implements order.Prices.
 func (s *Service) Performance(ctx context.Context, id uuid.UUID) (order.Performance, error) {
 	sh, err := s.Find(ctx, id.String())
@@ -435,29 +400,4 @@ func (s *Service) Prices(ctx context.Context, id uuid.UUID, seats []order.Seat) 
 		return nil, &order.NoSuchSeat{Seats: missing}
 	}
 	return out, nil
-}
-
-func (h *Hall) price(p Performance, seat order.Seat) (order.SeatPrice, bool) {
-	const most = 1<<15 - 1
-	if seat.Block < 0 || seat.Block > most || seat.Seat < 0 || seat.Seat > most {
-		return order.SeatPrice{}, false
-	}
-	section, row, s, ok := h.Layout.At(chart.Place{Block: int16(seat.Block), Seat: int16(seat.Seat)})
-	if !ok {
-		return order.SeatPrice{}, false
-	}
-	category := h.Chart.Categories[s.Category].Name
-	offer, ok := p.Offer(category)
-	if !ok {
-		return order.SeatPrice{}, false
-	}
-	return order.SeatPrice{Seat: seat, Label: Label(section, row, s), Offer: category, Price: offer.Price, Fee: offer.Fee, Tax: offer.Tax}, true
-}
-
-// Label is a seat as it is printed: "Stalls, row C, seat 12", or "Arena, standing" for an admission area.
-func Label(section *chart.Section, row *chart.Row, seat *chart.Seat) string {
-	if row.General != nil {
-		return section.Name + ", " + row.Label
-	}
-	return fmt.Sprintf("%s, row %s, seat %s", section.Name, row.Label, seat.Label)
 }

@@ -7,6 +7,7 @@ package counter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -17,8 +18,11 @@ import (
 	"github.com/stanchion-queue/stanchion/inventory/chart"
 )
 
-// MaxSeats bounds the seats of one request.
-const MaxSeats = 20
+// MaxSeats bounds the seats of one request, and maxBlocks the blocks they lie in: an order takes that many holds.
+const (
+	MaxSeats  = 20
+	maxBlocks = 4
+)
 
 // bestTries is how often a suggestion that somebody else took is replaced by another.
 const bestTries = 4
@@ -47,6 +51,7 @@ type Wish struct {
 	Qty        int
 	Offer      string // category, with Qty; empty: any
 	Accessible bool   // an accessible place and companions beside it, with Qty
+	OneBlock   bool   // refuse seats of several blocks instead of taking one hold in each
 }
 
 // Hold takes what is wished for. base carries who asks, their pass, the performance and the id of the first hold; the ids of
@@ -54,7 +59,7 @@ type Wish struct {
 // a problem naming the id; a seat that somebody else has, *order.SeatsTaken.
 func (c *Counter) Hold(ctx context.Context, base order.HoldRequest, w Wish) ([]order.Hold, error) {
 	if len(w.IDs) > 0 {
-		return c.named(ctx, base, w.IDs)
+		return c.named(ctx, base, w)
 	}
 	if w.Qty < 1 || w.Qty > MaxSeats {
 		return nil, order.ErrNoSeats
@@ -66,31 +71,39 @@ func (c *Counter) Hold(ctx context.Context, base order.HoldRequest, w Wish) ([]o
 	return []order.Hold{h}, nil
 }
 
-func (c *Counter) named(ctx context.Context, base order.HoldRequest, ids []string) ([]order.Hold, error) {
-	if len(ids) > MaxSeats {
-		return nil, problem.New(422, "too-many-seats", "Too many seats at once", "At most 20 in one request.")
+func (c *Counter) named(ctx context.Context, base order.HoldRequest, w Wish) ([]order.Hold, error) {
+	if len(w.IDs) > MaxSeats {
+		return nil, problem.New(problem.TooManySeats, fmt.Sprintf("At most %d in one request.", MaxSeats))
 	}
 	hall, err := c.Catalog.Hall(ctx, base.Performance)
 	if err != nil {
 		return nil, err
 	}
 	byBlock := map[int][]order.Seat{}
-	for _, id := range ids {
+	var missing []problem.Seat
+	for _, id := range w.IDs {
 		place, ok := hall.Layout.Find(id)
 		if !ok {
-			p := problem.New(422, "no-such-seat", "Some of these seats do not exist", "")
-			p.Seats = []problem.Seat{{ID: id, Block: -1, Seat: -1}}
-			return nil, p
+			missing = append(missing, problem.Seat{ID: id, Block: -1, Seat: -1})
+			continue
 		}
 		b := int(place.Block)
 		byBlock[b] = append(byBlock[b], order.Seat{Block: b, Seat: int(place.Seat)})
+	}
+	if missing != nil {
+		p := problem.New(problem.NoSuchSeat, "")
+		p.Seats = missing
+		return nil, p
 	}
 	blocks := make([]int, 0, len(byBlock))
 	for b := range byBlock {
 		blocks = append(blocks, b)
 	}
 	slices.Sort(blocks)
-	if len(blocks) > 4 {
+	switch {
+	case w.OneBlock && len(blocks) > 1:
+		return nil, order.ErrManyBlocks
+	case len(blocks) > maxBlocks:
 		return nil, order.ErrTooManyHolds
 	}
 	var holds []order.Hold
@@ -157,7 +170,7 @@ func noneLeft(err error) error {
 	if errors.As(err, &c) {
 		switch c.Code() {
 		case "no-seats-left":
-			return problem.New(409, "no-seats-left", "There are no free seats that fit", "Ask for fewer seats, or for another category.")
+			return problem.New(problem.NoSeatsLeft, "Ask for fewer seats, or for another category.")
 		case "no-such-performance":
 			return order.ErrNoPerformance
 		case "sale-not-open":
@@ -167,7 +180,7 @@ func noneLeft(err error) error {
 		case "unavailable":
 			return order.ErrNotNow
 		case "bad-request":
-			return problem.New(422, "invalid", "The seats asked for are not as they must be", err.Error())
+			return problem.New(problem.Invalid, "There is no such category, or nobody can sit like that.")
 		}
 	}
 	return err

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stanchion-queue/stanchion/core/catalog"
 	"github.com/stanchion-queue/stanchion/core/guest"
 	"github.com/stanchion-queue/stanchion/core/order"
@@ -27,7 +29,7 @@ type Problem struct {
 	Status     int     `json:"status" doc:"HTTP status."`
 	Detail     string  `json:"detail,omitempty" doc:"What happened this time, and what to do."`
 	Instance   string  `json:"instance,omitempty" doc:"Path of the request."`
-	Trace      string  `json:"trace,omitempty" doc:"Trace id, to be named in a report."`
+	Trace      string  `json:"trace,omitempty" doc:"Names this request in our logs; to be given in a report."`
 	RetryAfter int64   `json:"retry_after_ms,omitempty" doc:"Repeating the very same request is safe, and may help after so long."`
 	Seats      []Seat  `json:"seats,omitempty" doc:"The seats that this is about."`
 	Errors     []Field `json:"errors,omitempty" doc:"Each wrong field."`
@@ -36,11 +38,11 @@ type Problem struct {
 	Currency   string  `json:"currency,omitempty" doc:"Currency of total."`
 }
 
-// Seat names a seat by its address; ID is filled in by who knows the chart.
+// Seat names a seat by its id in the chart, which is filled in by who knows the chart; until then by its address.
 type Seat struct {
-	ID    string `json:"id,omitempty"`
-	Block int    `json:"block"`
-	Seat  int    `json:"seat"`
+	ID    string `json:"id"`
+	Block int    `json:"-"`
+	Seat  int    `json:"-"`
 }
 
 // Field is one wrong field of a request.
@@ -62,76 +64,79 @@ func (p *Problem) ContentType(string) string { return "application/problem+json"
 // Code is the last part of the type.
 func (p *Problem) Code() string { return p.Type[len(TypePrefix):] }
 
-// New makes a problem.
-func New(status int, code, title, detail string) *Problem {
-	return &Problem{Type: TypePrefix + code, Title: title, Status: status, Detail: detail}
+// Of says whether the problem is of a kind.
+func (p *Problem) Of(k *Kind) bool { return p.Type == k.Type() }
+
+// New makes a problem of a kind. detail says what happened this time, or what to do; it may be empty.
+func New(k *Kind, detail string) *Problem {
+	p := &Problem{Type: k.Type(), Title: k.Title, Status: k.Status, Detail: detail}
+	if k.Status == http.StatusServiceUnavailable {
+		p.RetryAfter = retryMs
+	}
+	return p
 }
 
-// row is one line of the table: an error and what a client is told.
+// retryMs is when a request that was refused for the moment may be repeated.
+const retryMs = 1000
+
+// row is one line of the table: an error without details, its kind, and what is special about it.
 type row struct {
 	err    error
-	status int
-	code   string
-	title  string
+	kind   *Kind
+	detail string
 }
 
 var table = []row{
-	{order.ErrNotFound, 404, "not-found", "There is no such hold or order, or it is not yours"},
-	{order.ErrNoPerformance, 404, "not-found", "There is no such performance"},
-	{catalog.ErrNotFound, 404, "not-found", "There is no such event or performance"},
-	{ticketing.ErrNoTicket, 404, "not-found", "There is no such ticket, or it is not yours"},
-	{order.ErrPassRequired, 401, "pass-required", "A pass of the waiting room is required"},
-	{order.ErrPassInvalid, 403, "pass-invalid", "The pass is not valid here"},
-	{order.ErrPassUsed, 403, "pass-used", "The pass has bought its tickets"},
-	{guest.ErrForged, 401, "guest-invalid", "The guest token is not valid"},
-	{order.ErrSaleNotOpen, 409, "sale-not-open", "The sale is not open"},
-	{order.ErrBlockFrozen, 503, "block-frozen", "These seats are being checked"},
-	{order.ErrHoldExpired, 410, "hold-expired", "The hold has expired"},
-	{order.ErrHoldAtCap, 409, "at-the-cap", "The hold cannot be extended any further"},
-	{order.ErrManyBlocks, 422, "many-blocks", "The seats of one hold lie in one block"},
-	{order.ErrTooManyHolds, 422, "too-many-holds", "An order takes at most four holds"},
-	{order.ErrNoSeats, 422, "no-seats", "No seats were named, or one was named twice"},
-	{order.ErrMixedHolds, 422, "mixed-holds", "The holds are for different performances"},
-	{order.ErrBadReturnURL, 422, "bad-return-url", "The return address is not an absolute URL"},
-	{order.ErrManyPrices, 422, "many-currencies", "The seats of an order are priced in one currency"},
-	{order.ErrUnitRefunded, 409, "unit-refunded", "A unit is already refunded or unknown"},
-	{order.ErrDisputeOpen, 409, "dispute-open", "The payment is disputed"},
-	{order.ErrStale, 412, "changed-meanwhile", "It was changed meanwhile"},
-	{catalog.ErrStale, 412, "changed-meanwhile", "It was changed meanwhile"},
-	{catalog.ErrExists, 409, "exists", "The id or slug exists already"},
-	{order.ErrIDTaken, 409, "id-taken", "The id belongs to something else"},
-	{order.ErrKeyReused, 422, "key-reused", "The idempotency key was used for another request"},
-	{order.ErrNotNow, 503, "one-moment", "The outcome is not known yet"},
-	{payment.ErrBadSignature, 400, "bad-signature", "The webhook's signature does not match"},
-	{ticketing.ErrCodeMalformed, 400, "code-malformed", "The ticket code is malformed"},
-	{ticketing.ErrRevoked, 410, "revoked", "The ticket was revoked"},
-	{ticketing.ErrBadScan, 422, "invalid", "A scan needs a gate and a nonce"},
-	{ticketing.ErrNotPaid, 409, "not-paid", "The order is not paid, so it has no tickets"},
+	{order.ErrNotFound, NotFound, "There is no such hold or order of yours."},
+	{order.ErrNoPerformance, NotFound, "There is no such performance."},
+	{catalog.ErrNotFound, NotFound, "There is no such venue, event or performance."},
+	{ticketing.ErrNoTicket, NotFound, "There is no such ticket, or the link is not complete."},
+	{order.ErrPassRequired, PassRequired, ""},
+	{order.ErrPassInvalid, PassInvalid, ""},
+	{order.ErrPassUsed, PassUsed, "To buy more, take a new place in line."},
+	{guest.ErrForged, GuestInvalid, ""},
+	{order.ErrSaleNotOpen, SaleNotOpen, ""},
+	{order.ErrBlockFrozen, BlockFrozen, "Please try again in a moment, or choose seats elsewhere."},
+	{order.ErrHoldExpired, HoldExpired, "Nothing was charged. Choose seats again."},
+	{order.ErrHoldAtCap, AtTheCap, "Pay now, or let the seats go."},
+	{order.ErrManyBlocks, ManyBlocks, "Make one hold for each block."},
+	{order.ErrTooManyHolds, TooManyHolds, "Choose seats that lie closer together."},
+	{order.ErrNoSeats, NoSeats, ""},
+	{order.ErrMixedHolds, MixedHolds, ""},
+	{order.ErrBadReturnURL, BadReturnURL, ""},
+	{order.ErrManyPrices, ManyCurrencies, ""},
+	{order.ErrUnitRefunded, UnitRefunded, ""},
+	{order.ErrDisputeOpen, DisputeOpen, ""},
+	{order.ErrStale, ChangedMeanwhile, ""},
+	{catalog.ErrStale, ChangedMeanwhile, ""},
+	{catalog.ErrExists, Exists, ""},
+	{order.ErrIDTaken, IDTaken, ""},
+	{order.ErrKeyReused, KeyReused, "Draw a new key for each new request."},
+	{order.ErrNotNow, OneMoment, "Please try again in a moment."},
+	{payment.ErrBadSignature, BadSignature, ""},
+	{ticketing.ErrCodeMalformed, CodeMalformed, ""},
+	{ticketing.ErrRevoked, Revoked, ""},
+	{ticketing.ErrBadScan, Invalid, "A scan needs a gate and a nonce of 1 to 64 letters, digits, dots, dashes or underscores."},
+	{ticketing.ErrNotPaid, NotPaid, ""},
 }
 
-// retryable are the codes whose request may be repeated as it is.
-const retryMs = 1000
-
 // From maps an error of the core to what a client is told. An error it does not know becomes a 500 that says nothing of its
-// inside; the caller logs it.
+// inside; the caller logs it. The problem is the caller's own, to be completed as it likes.
 func From(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
-		return p
+		own := *p
+		return &own
 	}
 	if p := fromDetailed(err); p != nil {
 		return p
 	}
 	for _, r := range table {
 		if errors.Is(err, r.err) {
-			p := New(r.status, r.code, r.title, "")
-			if r.status == http.StatusServiceUnavailable {
-				p.RetryAfter = retryMs
-			}
-			return p
+			return New(r.kind, r.detail)
 		}
 	}
-	return New(http.StatusInternalServerError, "internal", "Something went wrong on our side", "Nothing was lost. Repeating the request with the same idempotency key is safe.")
+	return New(Internal, "Nothing was lost. Repeating the request with the same idempotency key is safe.")
 }
 
 func fromDetailed(err error) *Problem {
@@ -149,35 +154,36 @@ func fromDetailed(err error) *Problem {
 	)
 	switch {
 	case errors.As(err, &taken):
-		p := New(409, "seats-taken", "Some of these seats are taken", "Choose other seats.")
+		p := New(SeatsTaken, "Choose other seats.")
 		p.Seats = seats(taken.Seats)
 		return p
 	case errors.As(err, &noSeat):
-		p := New(422, "no-such-seat", "Some of these seats do not exist", "")
+		p := New(NoSuchSeat, "")
 		p.Seats = seats(noSeat.Seats)
 		return p
 	case errors.As(err, &limit):
-		return New(409, "pass-limit", "That is more seats than your pass allows", limit.Error())
+		return New(PassLimit, "It allows "+strconv.Itoa(limit.Limit)+" in all; "+strconv.Itoa(limit.InUse)+" are held or bought already, and "+
+			strconv.Itoa(limit.Asked)+" more were asked for.")
 	case errors.As(err, &changed):
-		p := New(409, "price-changed", "The price has changed", "Look at the new price and order again.")
+		p := New(PriceChanged, "Look at the new price and order again.")
 		p.Total, p.Currency = &changed.Now.Total, changed.Now.Currency
 		return p
 	case errors.As(err, &inOrder):
-		return New(409, "hold-in-checkout", "The hold belongs to an order", inOrder.Error())
+		return New(HoldInCheckout, "It is order "+inOrder.OrderID.String()+".")
 	case errors.As(err, &wrong):
-		return New(409, "wrong-state", "The order cannot do that now", wrong.Error())
+		return New(WrongState, "It is "+string(wrong.State)+".")
 	case errors.As(err, &open):
-		p := New(409, "attempt-open", "A payment is already open", "Finish it, or cancel the order.")
+		p := New(AttemptOpen, "Finish it, or cancel the order.")
 		p.NextAction = open.NextAction
 		return p
 	case errors.As(err, &declined):
-		return New(402, "payment-declined", "The payment was declined", declined.Code)
+		return New(PaymentDeclined, declined.Code)
 	case errors.As(err, &inFlight):
-		p := New(409, "key-in-flight", "The same request is being worked on", "")
+		p := New(KeyInFlight, "")
 		p.RetryAfter = max(inFlight.RetryAfter.Milliseconds(), 1)
 		return p
 	case errors.As(err, &invalid):
-		p := New(422, "invalid", "Some fields are not as they must be", "")
+		p := New(Invalid, "")
 		for _, f := range invalid.Problems {
 			p.Errors = append(p.Errors, Field{f.Field, f.Value, f.Want})
 		}
@@ -194,13 +200,23 @@ func seats(in []order.Seat) []Seat {
 	return out
 }
 
+// About completes a problem with the request that it answers: its path, and what names it in the logs.
+func (p *Problem) About(r *http.Request) {
+	p.Instance = r.URL.Path
+	if s := trace.SpanContextFromContext(r.Context()); s.HasTraceID() {
+		p.Trace = s.TraceID().String()
+	} else if id := r.Header.Get("X-Request-Id"); len(id) <= 64 { // the edge's
+		p.Trace = id
+	}
+}
+
 // Write answers a request with a problem.
 func Write(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	p := From(err)
-	if p.Status >= 500 && p.Code() == "internal" {
+	if p.Of(Internal) {
 		log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	p.Instance = r.URL.Path
+	p.About(r)
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
@@ -215,16 +231,4 @@ func SetRetryAfter(h http.Header, p *Problem) {
 		d := time.Duration(p.RetryAfter) * time.Millisecond
 		h.Set("Retry-After", strconv.Itoa(int((d+time.Second-1)/time.Second)))
 	}
-}
-
-// Rows lists code, status and title of every problem that comes from the table, for the documentation.
-func Rows() (out []Problem) {
-	seen := map[string]bool{}
-	for _, r := range table {
-		if !seen[r.code] {
-			seen[r.code] = true
-			out = append(out, *New(r.status, r.code, r.title, ""))
-		}
-	}
-	return out
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/stanchion-queue/stanchion/core/ticketing"
 )
 
+// incomplete is said of a form without the fields that our pages always send.
+const incomplete = "The form is incomplete. Go back, reload the page and try again."
+
 // orderLink is the signed path of an order's page.
 func (s *Shop) orderLink(id uuid.UUID) string {
 	return "/orders/" + id.String() + "?k=" + s.Buyers.Guests.Link("order", id)
@@ -182,7 +185,7 @@ func (s *Shop) postPay(w http.ResponseWriter, r *http.Request) {
 	}
 	attempt, err := uuid.Parse(r.PostForm.Get("key")) // the form's key is the attempt's id: a double press is one attempt
 	if err != nil {
-		s.fail(w, r, problem.New(http.StatusBadRequest, "malformed", "The form is incomplete", "Go back, reload the page and try again."))
+		s.fail(w, r, problem.New(problem.Malformed, incomplete))
 		return
 	}
 	next, err := s.pay(r.Context(), r, who, id, attempt)

@@ -320,7 +320,7 @@ func (s *Shop) checkoutPage(w http.ResponseWriter, r *http.Request, b buyer.Buye
 		}
 		if h.State == order.HoldPlacing { // not known yet: ask again in a moment
 			s.render(w, r, http.StatusOK, "message", page{Title: "One moment", Refresh: 1,
-				Error: problem.New(http.StatusAccepted, "one-moment", "We are taking your seats", "This page goes on by itself.")})
+				Error: problem.New(problem.OneMoment, "We are taking your seats. This page goes on by itself.")})
 			return
 		}
 		if !h.Live(s.Now()) {
@@ -381,7 +381,7 @@ func (s *Shop) postOrder(w http.ResponseWriter, r *http.Request) {
 	}
 	total, err := strconv.ParseInt(r.PostForm.Get("total"), 10, 64)
 	if err != nil {
-		s.fail(w, r, problem.New(http.StatusBadRequest, "malformed", "The form is incomplete", "Go back, reload the page and try again."))
+		s.fail(w, r, problem.New(problem.Malformed, incomplete))
 		return
 	}
 	err = s.once(w, r, b, func(ctx context.Context, subject uuid.UUID) (string, error) {

@@ -136,12 +136,12 @@ func (s *Shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	if r.Method == http.MethodPost {
 		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-			s.fail(w, r, problem.New(http.StatusForbidden, "cross-site", "Forms of other sites are refused", "Open the page here and try again."))
+			s.fail(w, r, problem.New(problem.CrossSite, "Open the page here and try again."))
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, MaxFormBytes)
 		if err := r.ParseForm(); err != nil {
-			s.fail(w, r, problem.New(http.StatusBadRequest, "malformed", "The form could not be read", "Go back and try again."))
+			s.fail(w, r, problem.New(problem.Malformed, "The form could not be read. Go back and try again."))
 			return
 		}
 	}
@@ -294,10 +294,10 @@ func (s *Shop) identify(w http.ResponseWriter, r *http.Request) (buyer.Buyer, er
 func (s *Shop) once(w http.ResponseWriter, r *http.Request, b buyer.Buyer, work func(ctx context.Context, subject uuid.UUID) (location string, err error)) error {
 	key := r.PostForm.Get("key")
 	if _, err := uuid.Parse(key); err != nil {
-		return problem.New(http.StatusBadRequest, "malformed", "The form is incomplete", "Go back, reload the page and try again.")
+		return problem.New(problem.Malformed, incomplete)
 	}
 	if b.New {
-		return problem.New(http.StatusBadRequest, "cookies-needed", "Your browser did not send our cookie", "Allow cookies for this site: they are how we know that the seats are yours.")
+		return problem.New(problem.CookiesNeeded, "Allow cookies for this site: they are how we know that the seats are yours.")
 	}
 	var failed error
 	answer, _, err := s.Idempotency.Do(r.Context(), b.Principal, key, order.Fingerprint(r.Method, r.URL.Path, []byte(r.PostForm.Encode())),

@@ -3,10 +3,13 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -43,8 +46,8 @@ func subjectOf(ctx context.Context) uuid.UUID {
 
 var keyPattern = regexp.MustCompile(`^[\x21-\x7e]{1,255}$`)
 
-// replayed are the headers of an answer that its repetition must have.
-var replayedHeaders = []string{"Content-Type", "Location", "ETag", "Retry-After"}
+// replayedHeaders are the headers of an answer that its repetition must have.
+var replayedHeaders = []string{"Content-Type", "Cache-Control", "Location", "ETag", "Retry-After"}
 
 // guarded wraps all operations: who asks is found out once, and a write with an Idempotency-Key happens once. Webhooks
 // (deduplicated by event id) and scans (by nonce) bring their own key in the body.
@@ -52,11 +55,12 @@ func (a *api) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if crossSite(r) {
-			problem.Write(w, r, a.Log, problem.New(http.StatusForbidden, "cross-site", "Requests of other sites are refused", ""))
+			problem.Write(w, r, a.Log, problem.New(problem.CrossSite, "Open the page here and try again."))
 			return
 		}
+		r = r.WithContext(context.WithValue(r.Context(), keyRequest, r))
 		if strings.HasPrefix(r.URL.Path, "/api/v1/webhooks/") || r.URL.Path == "/api/v1/scans" {
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), keyRequest, r)))
+			next.ServeHTTP(w, r)
 			return
 		}
 		b, err := a.Buyers.Identify(r)
@@ -64,8 +68,7 @@ func (a *api) guarded(next http.Handler) http.Handler {
 			problem.Write(w, r, a.Log, err)
 			return
 		}
-		ctx := context.WithValue(context.WithValue(r.Context(), keyRequest, r), keyBuyer, b)
-		r = r.WithContext(ctx)
+		r = r.WithContext(context.WithValue(r.Context(), keyBuyer, b))
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
@@ -74,21 +77,21 @@ func (a *api) guarded(next http.Handler) http.Handler {
 			w.Header().Set("Stanchion-Guest", b.Token)
 			a.Buyers.Remember(w, r, b)
 		}
-		key := r.Header.Get("Idempotency-Key")
-		if key == "" {
+		key, sent := r.Header["Idempotency-Key"]
+		if !sent {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !keyPattern.MatchString(key) {
-			problem.Write(w, r, a.Log, problem.New(http.StatusBadRequest, "bad-key", "The Idempotency-Key is not usable", "Want 1 to 255 visible ASCII characters."))
+		if len(key) != 1 || !keyPattern.MatchString(key[0]) {
+			problem.Write(w, r, a.Log, problem.New(problem.BadKey, "Want 1 to 255 visible ASCII characters."))
 			return
 		}
 		if b.New {
-			problem.Write(w, r, a.Log, problem.New(http.StatusBadRequest, "guest-needed", "An Idempotency-Key needs a guest",
+			problem.Write(w, r, a.Log, problem.New(problem.GuestNeeded,
 				"This answer carries your guest token in Stanchion-Guest and as a cookie. Send it as a bearer token or cookie and repeat the request."))
 			return
 		}
-		a.once(w, r, next, b.Principal, key)
+		a.once(w, r, next, b.Principal, key[0])
 	})
 }
 
@@ -101,20 +104,29 @@ func crossSite(r *http.Request) bool {
 	return site == "cross-site" || site == "same-site"
 }
 
+// final says whether an answer is stored for its key. What is not known yet, what may be otherwise once the client has shown a
+// better pass, and our own faults are worked on anew.
+func final(status int) bool {
+	switch status {
+	case http.StatusAccepted, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	}
+	return status < 500
+}
+
 func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler, who order.Principal, key string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
 	if err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
-			err = problem.New(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", "At most 64 KiB.")
+			err = problem.New(problem.TooLarge, "At most 64 KiB.")
 		} else {
-			err = problem.New(http.StatusBadRequest, "malformed", "The body could not be read", "")
+			err = problem.New(problem.Malformed, "The body broke off.")
 		}
 		problem.Write(w, r, a.Log, err)
 		return
 	}
-	path := r.URL.RequestURI()
-	answer, again, err := a.Idempotency.Do(r.Context(), who, key, order.Fingerprint(r.Method, path, body), func(ctx context.Context, subject uuid.UUID) (order.Answered, bool) {
+	answer, again, err := a.Idempotency.Do(r.Context(), who, key, order.Fingerprint(r.Method, r.URL.RequestURI(), body), func(ctx context.Context, subject uuid.UUID) (order.Answered, bool) {
 		in := r.WithContext(context.WithValue(ctx, keySubject, subject))
 		in.Body = io.NopCloser(bytes.NewReader(body))
 		rec := &recorder{header: http.Header{}, status: http.StatusOK}
@@ -125,9 +137,7 @@ func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler, wh
 				out.Header[h] = v
 			}
 		}
-		// An outcome that is not known yet, a conflict with a request on its way, and our own faults are not final.
-		keep := rec.status < 500 && rec.status != http.StatusAccepted && rec.status != http.StatusTooManyRequests
-		return out, keep
+		return out, final(rec.status)
 	})
 	if err != nil {
 		problem.Write(w, r, a.Log, err)
@@ -143,7 +153,7 @@ func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler, wh
 	_, _ = w.Write(answer.Body) // the client is gone when this fails; the answer is stored
 }
 
-// recorder holds an answer until it is stored.
+// recorder holds an answer until it is stored or judged.
 type recorder struct {
 	header http.Header
 	status int
@@ -162,4 +172,41 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(b []byte) (int, error) {
 	r.wrote = true
 	return r.body.Write(b)
+}
+
+// conditional answers reads of what the client has already with 304. Public answers that bring no entity tag of their own get
+// one from their content.
+func conditional(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rec := &recorder{header: w.Header(), status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+		h := w.Header()
+		if rec.status == http.StatusOK && h.Get("ETag") == "" && strings.HasPrefix(h.Get("Cache-Control"), "public") {
+			sum := sha256.Sum256(rec.body.Bytes())
+			h.Set("ETag", `"`+hex.EncodeToString(sum[:12])+`"`)
+		}
+		if rec.status == http.StatusOK && matches(r.Header.Get("If-None-Match"), h.Get("ETag")) {
+			h.Del("Content-Type")
+			h.Del("Content-Encoding")
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.WriteHeader(rec.status)
+		_, _ = w.Write(rec.body.Bytes()) // the client is gone when this fails
+	})
+}
+
+// matches compares entity tags weakly, as RFC 9110 asks of If-None-Match.
+func matches(header, etag string) bool {
+	if etag == "" {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(header, ","), func(t string) bool {
+		t = strings.TrimPrefix(strings.TrimSpace(t), "W/")
+		return t == etag || t == "*"
+	})
 }
