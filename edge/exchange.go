@@ -85,6 +85,7 @@ func (s *headSeed) plant(h *fasthttp.ResponseHeader, date []byte) {
 		h.Reset()
 	}
 	h.ResetConnectionClose() // set for want of a length, which comes later
+	h.SetStatusMessage(nil)
 }
 
 // serve is the handler of every request.

@@ -125,8 +125,9 @@ type Upstream struct {
 	ConnectTimeout time.Duration
 	// IdleTimeout after which an idle connection is closed; keep it below the origin's own. Default 20 s.
 	IdleTimeout time.Duration
-	// MaxConcurrent bounds requests in flight to all targets together; the adaptive limit never exceeds it. Default 512.
-	MaxConcurrent int
+	// MinConcurrent and MaxConcurrent bound requests in flight to all targets together; the adaptive limit moves between
+	// them. Default 4 and 512.
+	MinConcurrent, MaxConcurrent int
 	// HealthPath is asked every HealthEvery (default 2 s) on each target; empty: passive health only.
 	HealthPath  string
 	HealthEvery time.Duration
@@ -226,7 +227,11 @@ func (o Options) withDefaults() (Options, error) {
 		setDefault(&u.ConnectTimeout, 2*time.Second)
 		setDefault(&u.IdleTimeout, 20*time.Second)
 		setDefault(&u.HealthEvery, 2*time.Second)
+		setDefault(&u.MinConcurrent, 4)
 		setDefault(&u.MaxConcurrent, 512)
+		if u.MaxConcurrent < 1 || u.MinConcurrent < 1 || u.MaxConcurrent > 100000 {
+			bad("upstream %s: concurrency %d to %d: allowed 1 to 100000", name, u.MinConcurrent, u.MaxConcurrent)
+		}
 		o.Upstreams = cloneWith(o.Upstreams, name, u)
 	}
 	for name, r := range o.Rooms {

@@ -87,7 +87,7 @@ func New(o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.origins[name] = &origin{name: name, pool: pool, shed: shed.New(shed.Options{Max: u.MaxConcurrent})}
+		s.origins[name] = &origin{name: name, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent})}
 	}
 	for name, r := range o.Rooms {
 		s.rooms[name] = &roomServer{RoomOptions: r, name: name, plain: namesFor(name, false), secure: namesFor(name, true)}

@@ -1,7 +1,5 @@
 package guard
 
-import "bytes"
-
 // Method is one of the methods the edge serves.
 type Method uint8
 
@@ -99,29 +97,32 @@ var fieldIDs = map[string]FieldID{
 
 const longestKnownField = 24
 
+// knownByLength are the known fields by the length of their names: most names differ from all candidates in their first byte.
+var knownByLength = func() (t [longestKnownField + 1][]knownField) {
+	for name, id := range fieldIDs {
+		t[len(name)] = append(t[len(name)], knownField{name, id})
+	}
+	return t
+}()
+
+type knownField struct {
+	name string
+	id   FieldID
+}
+
 // identify finds a field by its name in any case, without allocating.
 func identify(name []byte) FieldID {
-	if len(name) > longestKnownField {
-		if hasPrefixFold(name, "x-forwarded-") {
-			return FieldXForwarded
+	if len(name) <= longestKnownField {
+		for _, k := range knownByLength[len(name)] {
+			if lower(name[0]) == k.name[0] && equalFold(name, k.name) {
+				return k.id
+			}
 		}
-		if hasPrefixFold(name, "stanchion-") {
-			return FieldStanchion
-		}
-		return FieldOther
 	}
-	var low [longestKnownField]byte
-	b := low[:len(name)]
-	for i, c := range name {
-		b[i] = lower(c)
-	}
-	if id, ok := fieldIDs[string(b)]; ok {
-		return id
-	}
-	if bytes.HasPrefix(b, []byte("x-forwarded-")) {
+	switch {
+	case hasPrefixFold(name, "x-forwarded-"):
 		return FieldXForwarded
-	}
-	if bytes.HasPrefix(b, []byte("stanchion-")) {
+	case hasPrefixFold(name, "stanchion-"):
 		return FieldStanchion
 	}
 	return FieldOther

@@ -1,14 +1,21 @@
 // Package shed keeps an origin from being asked for more than it can do at a time: a concurrency limit that follows measured
-// latency, and priorities that say who is turned away first.
+// latency, a short queue in front of it, and priorities that say who is turned away first.
 //
-// The limit moves by the gradient of latency (the form Envoy and Netflix use): every 100 ms
+// The limit moves by the gradient of latency (the form that Netflix' concurrency-limits and Envoy use): every 100 ms
 //
-//	g     = clamp(base * (1 + tolerance) / median, 0.5, 1)
-//	limit = clamp(g * limit + sqrt(limit), Min, Max)
+//	fair  = max(base * (1 + tolerance), base + slack)
+//	g     = clamp(fair / median, 0.5, 1)
+//	limit = clamp(g * limit + sqrt(limit) / 2, Min, Max)   when g < 1
+//	limit = clamp(limit + sqrt(limit) / 2, Min, Max)       when g = 1 and the limit was being used
 //
 // base is a low quantile of the latencies measured while the origin was at most half used, over the last minute; so no traffic
 // has to be held back to measure it. The floor of g makes the limit halve within one interval when the origin becomes
-// slow, and the root lets it grow while latency stays near the base.
+// slow, and the root lets it grow while latency stays fair. slack keeps the noise of very fast origins from being
+// taken for load.
+//
+// A request that finds the limit used up waits for at most about half a base latency in a queue of its class; a slot that
+// becomes free goes to the highest class first. The queue is bounded: a higher class takes the place of the youngest of
+// the lowest class.
 package shed
 
 import (
@@ -21,17 +28,21 @@ import (
 // Classes is how many priorities there are; 0 is turned away last.
 const Classes = 6
 
-// shares of the limit that each class may fill. What lower classes cannot fill is the headroom of the higher ones: at
-// the default limit a sudden flood of page views leaves room for the payments under way.
+// shares of the limit that each class may fill. What lower classes cannot fill is the headroom of the higher ones: a sudden
+// flood of page views leaves room for the payments under way.
 var shares = [Classes]float64{1, 0.97, 0.93, 0.88, 0.82, 0.7}
 
 const (
 	interval     = 100 * time.Millisecond
-	tolerance    = 0.5 // latency may rise by so much over the base before the limit shrinks
+	tolerance    = 0.3
+	slack        = 0.005 // seconds
 	baseQuantile = 0.1
 	baseBuckets  = 6
 	baseBucket   = 10 * time.Second
 	maxSamples   = 256 // per interval; more are thinned by overwriting
+
+	leastWait = 5 * time.Millisecond
+	mostWait  = 50 * time.Millisecond
 )
 
 // Outcome is how a request to the origin ended.
@@ -58,6 +69,8 @@ type Limiter struct {
 	limit    float64
 	inflight int
 	peak     int // highest inflight since the last update
+	queue    [Classes][]*waiter
+	waiting  int
 
 	next    time.Time
 	samples []float64 // seconds, of this interval
@@ -69,6 +82,11 @@ type Limiter struct {
 	shed    [Classes]uint64
 }
 
+// waiter is one request in the queue. Whoever takes it out of the queue sends the answer, once.
+type waiter struct {
+	answer chan bool
+}
+
 // New makes a limiter.
 func New(o Options) *Limiter {
 	if o.Min <= 0 {
@@ -76,23 +94,89 @@ func New(o Options) *Limiter {
 	}
 	o.Min = min(o.Min, o.Max)
 	if o.Initial <= 0 {
-		o.Initial = min(o.Max, 64)
+		o.Initial = max(o.Min, min(o.Max, 64))
 	}
 	return &Limiter{min: float64(o.Min), max: float64(o.Max), limit: float64(o.Initial)}
 }
 
-// Acquire takes a slot for a request of the given priority. Every Acquire that returns true needs one Release.
+// Acquire takes a slot for a request of the given priority, waiting a moment for one if need be. Every Acquire that returns
+// true needs one Release.
 func (l *Limiter) Acquire(priority int) bool {
 	priority = min(max(priority, 0), Classes-1)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if float64(l.inflight) >= max(1, math.Floor(l.limit*shares[priority])) {
+	if l.free(priority) && !l.waitingBefore(priority) {
+		l.take()
+		l.mu.Unlock()
+		return true
+	}
+	w := l.enqueue(priority)
+	if w == nil {
 		l.shed[priority]++
+		l.mu.Unlock()
 		return false
 	}
+	wait := min(max(time.Duration(l.base()/2*float64(time.Second)), leastWait), mostWait)
+	l.mu.Unlock()
+
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case ok := <-w.answer:
+		return ok
+	case <-t.C:
+	}
+	l.mu.Lock()
+	if i := slices.Index(l.queue[priority], w); i >= 0 {
+		l.queue[priority] = slices.Delete(l.queue[priority], i, i+1)
+		l.waiting--
+		l.shed[priority]++
+		l.mu.Unlock()
+		return false
+	}
+	l.mu.Unlock()
+	return <-w.answer // it was taken out in the same moment
+}
+
+// free reports whether a class may take a slot now.
+func (l *Limiter) free(priority int) bool {
+	return float64(l.inflight) < max(1, math.Floor(l.limit*shares[priority]))
+}
+
+// waitingBefore reports whether somebody of the same or a higher class waits.
+func (l *Limiter) waitingBefore(priority int) bool {
+	for c := range priority + 1 {
+		if len(l.queue[c]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Limiter) take() {
 	l.inflight++
 	l.peak = max(l.peak, l.inflight)
-	return true
+}
+
+// enqueue finds a place in the queue, if need be the one of a lower class; nil when there is none.
+func (l *Limiter) enqueue(priority int) *waiter {
+	if room := max(4, int(l.limit/2)); l.waiting >= room {
+		lowest := Classes - 1
+		for lowest > priority && len(l.queue[lowest]) == 0 {
+			lowest--
+		}
+		if lowest <= priority {
+			return nil
+		}
+		q := l.queue[lowest]
+		q[len(q)-1].answer <- false
+		l.queue[lowest] = q[:len(q)-1]
+		l.shed[lowest]++
+		l.waiting--
+	}
+	w := &waiter{answer: make(chan bool, 1)}
+	l.queue[priority] = append(l.queue[priority], w)
+	l.waiting++
+	return w
 }
 
 // Release gives the slot back. latency is from sending the request to the first byte of the response.
@@ -117,6 +201,15 @@ func (l *Limiter) Release(latency time.Duration, outcome Outcome, now time.Time)
 	if now.After(l.next) {
 		l.update(now)
 		l.next = now.Add(interval)
+	}
+	for c := range Classes {
+		for len(l.queue[c]) > 0 && l.free(c) {
+			w := l.queue[c][0]
+			l.queue[c] = slices.Delete(l.queue[c], 0, 1)
+			l.waiting--
+			l.take()
+			w.answer <- true
+		}
 	}
 }
 
@@ -145,34 +238,42 @@ func (l *Limiter) update(now time.Time) {
 			*b = q
 		}
 	}
+	if len(l.samples) > 0 {
+		slices.Sort(l.samples)
+		base := l.base()
+		if base == 0 {
+			// Never at rest in the last minute: the smallest latency seen is the best base there is.
+			base = l.samples[0]
+			l.bases[bucket%baseBuckets] = base
+		}
+		g := max(0.5, max(base*(1+tolerance), base+slack)/l.samples[len(l.samples)/2])
+		switch {
+		case g < 1:
+			l.limit = g*l.limit + math.Sqrt(l.limit)/2
+		case float64(l.peak) > l.limit/2: // a limit that nobody reaches is no evidence for a higher one
+			l.limit += math.Sqrt(l.limit) / 2
+		}
+		l.limit = min(max(l.limit, l.min), l.max)
+	}
+	l.samples, l.quiet, l.seen, l.peak = l.samples[:0], l.quiet[:0], 0, l.inflight
+}
+
+// base is the latency at rest in seconds, 0 while it is not known.
+func (l *Limiter) base() float64 {
 	base := 0.0
 	for _, b := range l.bases {
 		if b > 0 && (base == 0 || b < base) {
 			base = b
 		}
 	}
-	if len(l.samples) > 0 && base > 0 {
-		slices.Sort(l.samples)
-		median := l.samples[len(l.samples)/2]
-		g := min(1, max(0.5, base*(1+tolerance)/median))
-		switch {
-		case g < 1:
-			l.limit = max(l.min, g*l.limit+math.Sqrt(l.limit))
-		case float64(l.peak) > l.limit/2: // a limit that nobody reaches is no evidence for a higher one
-			l.limit = min(l.max, l.limit+math.Sqrt(l.limit))
-		}
-		l.limit = min(l.limit, l.max)
-	} else if base == 0 && len(l.samples) > 0 && float64(l.peak) > l.limit/2 {
-		// Never at rest since the start: the smallest latency seen is the best base there is.
-		l.bases[bucket%baseBuckets] = slices.Min(l.samples)
-	}
-	l.samples, l.quiet, l.seen, l.peak = l.samples[:0], l.quiet[:0], 0, l.inflight
+	return base
 }
 
 // State is a limiter at one moment.
 type State struct {
 	Limit    float64
 	Inflight int
+	Waiting  int
 	BaseS    float64
 	Shed     [Classes]uint64
 }
@@ -181,11 +282,5 @@ type State struct {
 func (l *Limiter) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	base := 0.0
-	for _, b := range l.bases {
-		if b > 0 && (base == 0 || b < base) {
-			base = b
-		}
-	}
-	return State{Limit: l.limit, Inflight: l.inflight, BaseS: base, Shed: l.shed}
+	return State{Limit: l.limit, Inflight: l.inflight, Waiting: l.waiting, BaseS: l.base(), Shed: l.shed}
 }

@@ -1,0 +1,263 @@
+package shed
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// origin is a model of a server: so many requests at a time, the rest waits in its own unbounded queue.
+type origin struct {
+	mu      sync.Mutex
+	servers int
+	busy    int
+	queue   []chan struct{}
+	service time.Duration
+}
+
+func (o *origin) resize(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.servers = n
+	o.wake()
+}
+
+func (o *origin) wake() {
+	for len(o.queue) > 0 && o.busy < o.servers {
+		close(o.queue[0])
+		o.queue = o.queue[1:]
+		o.busy++
+	}
+}
+
+func (o *origin) serve() {
+	o.mu.Lock()
+	if o.busy < o.servers {
+		o.busy++
+		o.mu.Unlock()
+	} else {
+		c := make(chan struct{})
+		o.queue = append(o.queue, c)
+		o.mu.Unlock()
+		<-c
+	}
+	time.Sleep(time.Duration(float64(o.service) * (0.8 + 0.4*rand.Float64()))) // virtual
+	o.mu.Lock()
+	o.busy--
+	o.wake()
+	o.mu.Unlock()
+}
+
+// run offers requests at a rate for a time and returns the latencies of those that were served, and how many of each class
+// came and were served.
+type load struct {
+	perSecond float64
+	class     int
+	from, to  time.Duration
+}
+
+type result struct {
+	latency []time.Duration // of those that came after the first half second
+	offered [Classes]int
+	served  [Classes]int
+}
+
+func run(l *Limiter, o *origin, loads []load, at map[time.Duration]func()) result {
+	var (
+		wg  sync.WaitGroup
+		mu  sync.Mutex
+		res result
+	)
+	start := time.Now()
+	for _, ld := range loads {
+		wg.Go(func() {
+			time.Sleep(ld.from)
+			gap := time.Duration(float64(time.Second) / ld.perSecond)
+			for time.Since(start) < ld.to {
+				wg.Go(func() {
+					begin := time.Now()
+					ok := l.Acquire(ld.class)
+					if ok {
+						sent := time.Now()
+						o.serve()
+						l.Release(time.Since(sent), OK, time.Now())
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					res.offered[ld.class]++
+					if ok {
+						res.served[ld.class]++
+						if begin.Sub(start) > time.Second/2 {
+							res.latency = append(res.latency, time.Since(begin))
+						}
+					}
+				})
+				time.Sleep(gap)
+			}
+		})
+	}
+	for d, f := range at {
+		wg.Go(func() {
+			time.Sleep(d)
+			f()
+		})
+	}
+	wg.Wait()
+	slices.Sort(res.latency)
+	return res
+}
+
+func (r result) total() (n int) {
+	for _, s := range r.served {
+		n += s
+	}
+	return n
+}
+
+func (r result) p99() time.Duration { return r.latency[len(r.latency)*99/100] }
+
+// TestGoodputUnderOverload: at many times what the origin can do, it still does nearly all it can, for requests that wait
+// little.
+func TestGoodputUnderOverload(t *testing.T) {
+	const capacity = 1000 // 10 servers, 10 ms each
+	offer := func(times float64) (res result) {
+		synctest.Test(t, func(*testing.T) {
+			o := &origin{servers: 10, service: 10 * time.Millisecond}
+			l := New(Options{Max: 512})
+			run(l, o, []load{{perSecond: capacity / 3, class: 3, to: time.Second}}, nil) // an ordinary hour before the rush
+			res = run(l, o, []load{{perSecond: capacity * times, class: 3, to: 3 * time.Second}}, nil)
+		})
+		return res
+	}
+	calm := offer(0.5)
+	for _, tt := range []struct{ times, goodput float64 }{{2, 0.95}, {5, 0.93}, {10, 0.90}} {
+		r := offer(tt.times)
+		share := float64(r.total()) / (3 * capacity)
+		t.Logf("%gx: goodput %.1f%%, p99 %v (calm %v)", tt.times, 100*share, r.p99(), calm.p99())
+		if share < tt.goodput {
+			t.Errorf("%gx: goodput %.3f of capacity, want %.2f", tt.times, share, tt.goodput)
+		}
+		if most := calm.p99() * 22 / 10; r.p99() > most { // about twice, with room for chance
+			t.Errorf("%gx: p99 %v, want at most %v", tt.times, r.p99(), most)
+		}
+	}
+}
+
+// TestHighestClassSurvivesAFlood: a flood of the lowest class costs the highest almost nothing.
+func TestHighestClassSurvivesAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{servers: 10, service: 10 * time.Millisecond}
+		l := New(Options{Max: 512})
+		r := run(l, o, []load{
+			{perSecond: 200, class: 0, to: 4 * time.Second},
+			{perSecond: 400, class: 5, to: time.Second},
+			{perSecond: 4800, class: 5, from: time.Second, to: 4 * time.Second},
+		}, nil)
+		top := float64(r.served[0]) / float64(r.offered[0])
+		t.Logf("top class %.2f%%, lowest %.2f%%", 100*top, 100*float64(r.served[5])/float64(r.offered[5]))
+		if top < 0.994 {
+			t.Errorf("the highest class got %.4f of its requests through", top)
+		}
+	})
+}
+
+// TestLimitFollowsCapacity: the limit halves within half a second when the origin's capacity does, and comes back within five.
+func TestLimitFollowsCapacity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{servers: 40, service: 10 * time.Millisecond}
+		l := New(Options{Max: 512})
+		run(l, o, []load{{perSecond: 500, class: 3, to: time.Second}}, nil)
+		var before, after, healed float64
+		run(l, o, []load{{perSecond: 8000, class: 3, to: 9 * time.Second}}, map[time.Duration]func(){
+			3 * time.Second:         func() { before = l.State().Limit; o.resize(10) },
+			3500 * time.Millisecond: func() { after = l.State().Limit },
+			4 * time.Second:         func() { o.resize(40) },
+			9 * time.Second:         func() { healed = l.State().Limit },
+		})
+		t.Logf("limit %.0f, half a second after the loss %.0f, five seconds after the repair %.0f", before, after, healed)
+		if after > before/2 {
+			t.Errorf("limit %.1f half a second after the origin lost most of its capacity, was %.1f", after, before)
+		}
+		if healed < 0.8*before {
+			t.Errorf("limit %.1f five seconds after the repair, was %.1f", healed, before)
+		}
+	})
+}
+
+func TestPrioritiesShareTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Options{Max: 10, Initial: 10})
+		n := 0
+		for l.Acquire(5) {
+			n++
+		}
+		if n != 7 {
+			t.Errorf("the lowest class took %d of 10 slots, want 7", n)
+		}
+		for l.Acquire(0) {
+			n++
+		}
+		if n != 10 {
+			t.Errorf("the highest class stopped at %d of 10", n)
+		}
+		// A slot that becomes free goes to the higher class, however long the lower has waited.
+		got := make(chan int, 2)
+		go func() { l.Acquire(4); got <- 4 }()
+		synctest.Wait()
+		go func() { l.Acquire(0); got <- 0 }()
+		synctest.Wait()
+		l.Release(time.Millisecond, Ignore, time.Now())
+		if c := <-got; c != 0 {
+			t.Errorf("class %d was served first", c)
+		}
+		<-got
+		if w := l.State().Waiting; w != 0 {
+			t.Errorf("%d still wait", w)
+		}
+	})
+}
+
+func TestOverloadCutsOncePerInterval(t *testing.T) {
+	l := New(Options{Max: 100, Initial: 100})
+	now := time.Now()
+	for range 5 {
+		if !l.Acquire(0) {
+			t.Fatal("no slot")
+		}
+		l.Release(time.Millisecond, Overload, now)
+	}
+	if got := l.State().Limit; got != 70 {
+		t.Errorf("limit %v after a burst of refusals, want 70", got)
+	}
+}
+
+func TestFloorAndCeiling(t *testing.T) {
+	l := New(Options{Min: 6, Max: 8, Initial: 8})
+	now := time.Now()
+	for range 100 {
+		now = now.Add(time.Second)
+		if !l.Acquire(0) {
+			t.Fatal("no slot")
+		}
+		l.Release(time.Second, Overload, now)
+	}
+	if got := l.State().Limit; got != 6 {
+		t.Errorf("limit %v, want the floor", got)
+	}
+}
+
+func BenchmarkAcquireRelease(b *testing.B) {
+	l := New(Options{Max: 1000, Initial: 1000})
+	now := time.Now()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if l.Acquire(3) {
+				l.Release(time.Millisecond, OK, now)
+			}
+		}
+	})
+}
