@@ -12,7 +12,7 @@ import (
 // memory is what an owner remembers of its block. It answers "taken" and proposes batches; it never decides a "yes".
 type memory struct {
 	head   Head
-	readAt time.Time // when it was last read from the store; zero: never
+	sureAt time.Time // when it was last known to be right: read, or a batch made from it was applied; zero: never
 	seats  []remembered
 }
 
@@ -24,7 +24,7 @@ type remembered struct {
 
 // learn replaces the memory by what was just read.
 func (m *memory) learn(b Block, now time.Time) {
-	m.head, m.readAt = b.Head, now
+	m.head, m.sureAt = b.Head, now
 	m.seats = make([]remembered, len(b.Seats))
 	for i, s := range b.Seats {
 		m.seats[i] = remembered{s.Channel, s.Kill, s.Order, s.Hold, now.Add(s.Left)}
@@ -43,6 +43,7 @@ func (m *memory) seat(n int16, now time.Time) Seat {
 // record notes an applied batch. It named the version that memory has, so the state is the one remembered, too.
 func (m *memory) record(b *Batch, head Head, now time.Time) {
 	m.head.Ver, m.head.Last, m.head.Epoch = head.Ver, head.Last, head.Epoch
+	m.sureAt = now
 	if b.Set != nil {
 		m.head.State = *b.Set
 	}

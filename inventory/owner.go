@@ -153,7 +153,7 @@ func (o *owner) step(ctx context.Context) bool {
 // refresh makes memory fit to answer these requests.
 func (o *owner) refresh(ctx context.Context, all []*request) error {
 	now := o.opt.Now()
-	old := o.memory.readAt.IsZero() || o.opt.Shared && now.Sub(o.memory.readAt) >= viewAge
+	old := o.memory.sureAt.IsZero() || o.opt.Shared && now.Sub(o.memory.sureAt) >= viewAge
 	if !old && !o.memory.doubtful(onlyChanges(all), now) {
 		return nil
 	}
@@ -491,9 +491,9 @@ func (o *owner) view(ctx context.Context, next func() int64) (*view, error) {
 		return v, nil
 	}
 	o.memMu.RLock()
-	readAt, unread := o.memory.readAt, o.memory.readAt.IsZero()
+	sureAt, unread := o.memory.sureAt, o.memory.sureAt.IsZero()
 	o.memMu.RUnlock()
-	if unread || o.opt.Shared && now.Sub(readAt) >= viewAge {
+	if unread || o.opt.Shared && now.Sub(sureAt) >= viewAge {
 		r := newRequest()
 		r.look = &look{}
 		patience := ctx
