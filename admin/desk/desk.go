@@ -268,7 +268,7 @@ func (e Entry) What() string {
 			words = append(words, fmt.Sprintf("and %d more", len(e.Changes)-i))
 			break
 		}
-		words = append(words, fmt.Sprintf("%s %s to %s", c.Key, shown(c.From), shown(c.To)))
+		words = append(words, fmt.Sprintf("%s %s → %s", c.Key, shown(c.From), shown(c.To)))
 	}
 	return strings.Join(words, ", ")
 }

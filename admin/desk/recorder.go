@@ -262,7 +262,10 @@ func (k *kept) note(room string, now time.Time, live Live, err error) {
 		k.known, k.look.Live = true, live
 	}
 	k.look.AgeMS = k.age(now).Milliseconds()
-	k.look.Stale = !k.known || k.age(now) > StaleAfter
+	k.look.Stale = !k.known || k.look.Live.At.IsZero() || k.age(now) > StaleAfter
+	if err == nil && live.At.IsZero() {
+		k.look.Error = "The room's controller has not reported yet."
+	}
 	k.look.Drain = DrainOf(k.look.Live)
 	if k.look.Stale {
 		k.look.Drain = Drain{Why: "the data is old"}

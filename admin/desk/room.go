@@ -15,7 +15,7 @@ type Rooms interface {
 	Names(ctx context.Context) ([]string, error)
 
 	// Live is the newest look at a room, from memory if possible: it is called once a second for each room. ErrNoRoom: there is
-	// none of that name. Another error: nothing is known, the last look ages.
+	// none of that name. Another error: nothing is known, the last look ages. A zero Live.At: the controller has never reported.
 	Live(ctx context.Context, room string) (Live, error)
 
 	// Settings is the room's current settings document, a JSON object. ErrNoRoom as above.

@@ -84,20 +84,20 @@ async function journey(browser, cookies) {
   await page.fill("#f-reason", "The origin is bored");
   await page.click('#set button[value="apply"]');
   await page.waitForSelector('.note:has-text("Done:")');
-  assert.match(await page.textContent(".note"), /rate_per_second 5 to 8/);
-  await page.waitForFunction(() => document.querySelector("#marks").textContent.includes("rate_per_second 5 to 8"), null, { timeout: 15000 });
+  assert.match(await page.textContent(".note"), /rate_per_second 5 → 8/);
+  await page.waitForFunction(() => document.querySelector("#marks").textContent.includes("rate_per_second 5 → 8"), null, { timeout: 15000 });
   await page.waitForSelector("line.mark.change", { state: "attached" });
   assert.equal(await page.inputValue("#f-rate_per_second"), "8");
   await page.click('.note button:has-text("Undo")');
-  await page.waitForSelector('.note:has-text("rate_per_second 8 to 5")');
+  await page.waitForSelector('.note:has-text("rate_per_second 8 → 5")');
 
   // The emergency stop, by keyboard alone.
   await page.focus('button:has-text("Pause admission")');
   await page.keyboard.press("Enter");
-  await page.waitForSelector('.note:has-text("mode normal to paused")');
+  await page.waitForSelector('.note:has-text("mode normal → paused")');
   await page.waitForFunction(() => document.querySelector('[data-w="phase"]').textContent === "paused");
   await page.click('button:has-text("Resume normal admission")');
-  await page.waitForSelector('.note:has-text("mode paused to normal")');
+  await page.waitForSelector('.note:has-text("mode paused → normal")');
 
   // Dangerous: two steps by keyboard, and a reason.
   await page.focus('a:has-text("Admit everybody")');
@@ -108,9 +108,9 @@ async function journey(browser, cookies) {
   assert.match(page.url(), /actions\/admit-all$/);
   await page.keyboard.type("The line is broken");
   await page.keyboard.press("Enter");
-  await page.waitForSelector('.note:has-text("mode normal to admit-all")');
+  await page.waitForSelector('.note:has-text("mode normal → admit-all")');
   await page.click('.note button:has-text("Undo")');
-  await page.waitForSelector('.note:has-text("mode admit-all to normal")');
+  await page.waitForSelector('.note:has-text("mode admit-all → normal")');
 
   // Somebody else's change shows, and a form made before it is refused without losing what was typed.
   const other = await c.newPage();
@@ -166,14 +166,14 @@ async function plain(browser, cookies) {
   await page.click('#set button[value="apply"]');
   assert.match(await page.textContent(".note"), /Done:/);
   await page.click('button:has-text("Pause admission")');
-  assert.match(await page.textContent(".note"), /mode normal to paused/);
+  assert.match(await page.textContent(".note"), /mode normal → paused/);
   await page.screenshot({ path: path.join(given.shots, "plain-768.png"), fullPage: true });
   await page.click('.note button:has-text("Undo")');
-  assert.match(await page.textContent(".note"), /mode paused to normal/);
+  assert.match(await page.textContent(".note"), /mode paused → normal/);
   await page.click('a:has-text("End the sale")');
   await page.fill("#reason", "over");
   await page.click('button:has-text("End the sale")');
-  assert.match(await page.textContent(".note"), /mode normal to ended/);
+  assert.match(await page.textContent(".note"), /mode normal → ended/);
   await page.click('.note button:has-text("Undo")');
   await c.close();
 }

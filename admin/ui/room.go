@@ -61,6 +61,7 @@ type roomPage struct {
 	Same     bool
 	Last     *desk.Entry
 	CanUndo  bool
+	Stop     desk.Action // the one at the top: pause, or resume while nobody is let in
 	Calm     []actionView
 	Danger   []actionView
 }
@@ -95,6 +96,9 @@ func (u *UI) roomPage(ctx context.Context, room string, typed url.Values) (roomP
 	}
 	p := roomPage{Room: room, Look: look, W: words(look), Tone: tone(look), Ranges: minutes, Version: doc.Version,
 		Reason: typed.Get("reason"), CanUndo: len(past) > 1}
+	if p.W["mode"] == "" { // no look yet: what the operator wants is known all the same
+		p.W["mode"] = modeName(values[desk.ModeKey])
+	}
 	if len(past) > 0 {
 		p.Last = &past[0]
 	}
@@ -111,6 +115,13 @@ func (u *UI) roomPage(ctx context.Context, room string, typed url.Values) (roomP
 			}
 		}
 		p.Controls = append(p.Controls, c)
+	}
+	stop := "pause"
+	if mode := values[desk.ModeKey]; mode != "normal" && mode != "queue-all" && mode != "admit-all" {
+		stop = "resume"
+	}
+	if p.Stop, err = desk.FindAction(stop); err != nil {
+		return roomPage{}, err
 	}
 	for _, a := range desk.Actions {
 		v := actionView{a, a.Mode == values[desk.ModeKey]}

@@ -13,7 +13,7 @@ import (
 // right at first paint and stays in the same words.
 func words(l desk.Look) map[string]string {
 	w := map[string]string{
-		"age": "never", "phase": "not known", "mode": "not known", "waiting": dash, "lanes": "", "inside": dash, "cap": dash, "door": dash,
+		"age": "never", "phase": "not known", "waiting": dash, "lanes": "", "inside": dash, "cap": dash, "door": dash,
 		"admitted": dash, "rate": dash, "limit": "not known", "left": dash, "sold": "", "drain": "cannot say", "drainwhy": l.Drain.Why,
 		"arrivals": dash, "edges": dash, "error": l.Error, "opens": "", "cause": "",
 	}
