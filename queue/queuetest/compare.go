@@ -146,6 +146,7 @@ func (m *pair) begin() {
 	}
 	m.configure()
 	m.startLine()
+	m.control()
 	for range 3 {
 		m.flush()
 	}

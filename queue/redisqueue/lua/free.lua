@@ -1,4 +1,5 @@
 -- gen, token: ended places that every edge has heard of, or whose lease is over for their home too; and the controller's own set
+local PAGE = 1000
 local all, marks = math.huge, {}
 local edges = call('HGETALL', EDGES)
 for i = 1, #edges, 2 do
@@ -18,10 +19,10 @@ for i = 1, #heard do free(heard[i]) end
 -- The rest may be long while an edge is silent: a part of it each time.
 local rest = call('ZCARD', ENDQ)
 if rest > 0 then
-  local at = num(hget('freeat'))
+  local at = rest > PAGE and num(hget('freeat')) or 0
   if at >= rest then at = 0 end
   local kept = 0
-  for _, sid in ipairs(call('ZRANGE', ENDQ, at, at + 999)) do
+  for _, sid in ipairs(call('ZRANGE', ENDQ, at, at + PAGE - 1)) do
     local v = call('HGET', SX, sid)
     if not v then
       free(sid)
@@ -30,7 +31,7 @@ if rest > 0 then
       if unpack8('>I8', v, 25) <= mark then free(sid) else kept = kept + 1 end
     end
   end
-  set('freeat', int(at + kept))
+  if rest > PAGE then set('freeat', int(at + kept)) end
 end
 act_delta, freed_delta = -n, n
 local swept = sweep(OWN, now)
