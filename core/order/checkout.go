@@ -218,7 +218,7 @@ func (s *Service) look(ctx context.Context, id, pay uuid.UUID) error {
 		if p == nil {
 			return ErrNotFound
 		}
-		return s.save(ctx, tx, &cur, func(tx Tx, cur *Order) error {
+		return s.saveFor(ctx, tx, &cur, 0, func(tx Tx, cur *Order) error {
 			p := cur.payment(pay)
 			p.LookAt = s.now()
 			return tx.UpdatePayment(ctx, p)

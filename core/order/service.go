@@ -165,8 +165,15 @@ func (s *Service) change(ctx context.Context, o *Order, f func(tx Tx, cur *Order
 	})
 }
 
-// save runs f on a locked order and stores it.
+// save runs f on a locked order and stores it. The caller drives the order on;
+// another process does if this one has not within the lease.
 func (s *Service) save(ctx context.Context, tx Tx, cur *Order, f func(tx Tx, cur *Order) error) error {
+	return s.saveFor(ctx, tx, cur, s.t.DriveLease, f)
+}
+
+// saveFor is save for a caller that drives the order on within lease; 0: any
+// worker may at once.
+func (s *Service) saveFor(ctx context.Context, tx Tx, cur *Order, lease time.Duration, f func(tx Tx, cur *Order) error) error {
 	before := cur.Version
 	if err := f(tx, cur); err != nil {
 		return err
@@ -176,10 +183,8 @@ func (s *Service) save(ctx context.Context, tx Tx, cur *Order, f func(tx Tx, cur
 		cur.Version++
 	}
 	cur.Updated = now
-	// If this process dies, another looks after the lease; a wait that is
-	// already known is stored at once.
-	cur.NextAt = now.Add(s.t.DriveLease)
-	if p := decide(cur, now, s.t); p.do == actWait {
+	cur.NextAt = now.Add(lease)
+	if p := decide(cur, now, s.t); p.do == actWait { // known already: one write less
 		cur.NextAt = p.at
 	}
 	return tx.SaveOrder(ctx, *cur)

@@ -31,7 +31,8 @@ func Storm(t *testing.T, open Open, seeds int) {
 	if t.Failed() {
 		return
 	}
-	// A storm in which nobody sells, loses or gives back proves nothing.
+	// A storm in which nobody sells, loses or gives back proves nothing. The
+	// seed decides most of it; the order of equal moments and of ids does not.
 	for _, s := range []order.State{order.Paid, order.Cancelled, order.Expired, order.Late, order.Closing, order.Refunded, order.Securing} {
 		if reached[s] == 0 {
 			t.Errorf("no order ever was %s: %v", s, reached)
@@ -120,7 +121,10 @@ func storm(t *testing.T, open Open, seed uint64) map[order.State]int {
 				_ = try(func(ctx context.Context) error { _, err := w.Shop.Look(ctx, f.who, f.order); return err })
 			}
 		case o.State == order.Paid && dice.IntN(4) == 0:
-			_ = try(func(ctx context.Context) error { _, err := w.Shop.Refund(ctx, order.Staff, f.order, nil, "asked for"); return err })
+			_ = try(func(ctx context.Context) error {
+				_, err := w.Shop.Refund(ctx, order.Staff, f.order, nil, "asked for")
+				return err
+			})
 		}
 	}
 	for range steps {
@@ -133,14 +137,14 @@ func storm(t *testing.T, open Open, seed uint64) map[order.State]int {
 		case 1:
 			w.Clock.Advance(time.Duration(dice.IntN(40)) * time.Second)
 		case 2:
-			if dice.IntN(4) == 0 {
+			if dice.IntN(2) == 0 {
 				w.Cut(true)
-				if len(orders) > 0 { // somebody pays while we cannot see it
-					if o, err := orders[dice.IntN(len(orders))].get(); err == nil && o.NextAction() != "" {
+				for _, f := range orders { // some pay while we cannot see it
+					if o, err := f.get(); err == nil && o.NextAction() != "" && dice.IntN(2) == 0 {
 						_, _ = w.PayOnPage(o.NextAction(), cards[dice.IntN(len(cards))])
 					}
 				}
-				w.Settle(time.Duration(dice.IntN(30)) * time.Minute)
+				w.Settle(time.Duration(dice.IntN(60)) * time.Minute)
 				w.Cut(false)
 			}
 		case 3:

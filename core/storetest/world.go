@@ -22,14 +22,18 @@ import (
 	"github.com/stanchion-queue/stanchion/core/sqlstore"
 )
 
-// Clock is a clock that moves only when told.
+// Clock is a clock that moves only when told, or a real one.
 type Clock struct {
-	mu sync.Mutex
-	t  time.Time
+	mu   sync.Mutex
+	t    time.Time
+	real bool
 }
 
 // Now tells the time.
 func (c *Clock) Now() time.Time {
+	if c.real {
+		return time.Now()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.t
@@ -93,12 +97,13 @@ type WorldOptions struct {
 	Faults pspsim.Faults
 	Seed   uint64
 	Timing order.Timing
+	Real   bool // time passes by itself
 }
 
 // NewWorld makes a World on a database of its own.
 func NewWorld(t *testing.T, open Open, o WorldOptions) *World {
 	t.Helper()
-	w := &World{T: t, Clock: &Clock{t: time.Now().UTC().Truncate(time.Millisecond)}, Perf: uuid.New(), Room: "onsale", hooked: make(chan error, 1000), Foyer: &Foyer{}}
+	w := &World{T: t, Clock: &Clock{t: time.Now().UTC().Truncate(time.Millisecond), real: o.Real}, Perf: uuid.New(), Room: "onsale", hooked: make(chan error, 1000), Foyer: &Foyer{}}
 	w.House = NewHouse(w.Clock.Now, o.Seed)
 	w.Box = NewBox(order.Performance{ID: w.Perf, Room: w.Room, Currency: "EUR", Title: "Gala", SaleOpen: true}, 4000, 500)
 	w.open = open(t)
@@ -168,14 +173,21 @@ func (w *World) Cut(cut bool) {
 func (w *World) revive() {
 	w.T.Helper()
 	store := w.open(w.Clock.Now)
-	shop, err := order.New(order.Options{Store: store, Seats: w.House, Prices: w.Box, Rooms: w.Foyer, Providers: []payment.Provider{w.client},
-		Timing: w.timing, SeatLimit: 8, Now: w.Clock.Now, At: w.at})
-	if err != nil {
-		w.T.Fatal(err)
-	}
+	shop := w.process(store, w.at)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.Store, w.Shop = store, shop
+}
+
+// process makes a service on a store.
+func (w *World) process(store *sqlstore.Store, at func(string)) *order.Service {
+	w.T.Helper()
+	shop, err := order.New(order.Options{Store: store, Seats: w.House, Prices: w.Box, Rooms: w.Foyer, Providers: []payment.Provider{w.client},
+		Timing: w.timing, SeatLimit: 8, Now: w.Clock.Now, At: at})
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	return shop
 }
 
 func (w *World) at(point string) {
