@@ -286,6 +286,11 @@ func (d *Desk) History(ctx context.Context, room string, limit int) ([]Entry, er
 	if err != nil {
 		return nil, fmt.Errorf("read the history of %s: %w", room, err)
 	}
+	if len(past) == 0 { // a store may not tell a room without a history from one that does not exist
+		if _, err := d.Settings(ctx, room); err != nil {
+			return nil, err
+		}
+	}
 	return entries(room, past, limit, d.rooms.Fields()), nil
 }
 

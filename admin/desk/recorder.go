@@ -256,6 +256,9 @@ func (k *kept) note(room string, now time.Time, live Live, err error) {
 			k.look.Error = "The room's controller does not answer in time."
 		}
 	} else {
+		if live.At.UnixMilli() <= 0 {
+			live.At = time.Time{} // a store's zero
+		}
 		if k.known && !live.At.Equal(k.look.Live.At) {
 			k.changed = now
 		}

@@ -42,6 +42,12 @@ async function watched(c) {
   return page;
 }
 
+// told waits until a page says what was done. The notice stands above the rest, which may still be on its way.
+async function told(page, text) {
+  await page.waitForSelector(`.note:has-text(${JSON.stringify(text)})`);
+  await page.waitForLoadState();
+}
+
 async function signIn(browser) {
   const c = await context(browser);
   const page = await c.newPage();
@@ -83,21 +89,21 @@ async function journey(browser, cookies) {
   await page.fill("#f-rate_per_second", "8");
   await page.fill("#f-reason", "The origin is bored");
   await page.click('#set button[value="apply"]');
-  await page.waitForSelector('.note:has-text("Done:")');
+  await told(page, "Done:");
   assert.match(await page.textContent(".note"), /rate_per_second 5 → 8/);
   await page.waitForFunction(() => document.querySelector("#marks").textContent.includes("rate_per_second 5 → 8"), null, { timeout: 15000 });
   await page.waitForSelector("line.mark.change", { state: "attached" });
   assert.equal(await page.inputValue("#f-rate_per_second"), "8");
   await page.click('.note button:has-text("Undo")');
-  await page.waitForSelector('.note:has-text("rate_per_second 8 → 5")');
+  await told(page, "rate_per_second 8 → 5");
 
   // The emergency stop, by keyboard alone.
   await page.focus('button:has-text("Pause admission")');
   await page.keyboard.press("Enter");
-  await page.waitForSelector('.note:has-text("mode normal → paused")');
+  await told(page, "mode normal → paused");
   await page.waitForFunction(() => document.querySelector('[data-w="phase"]').textContent === "paused");
   await page.click('button:has-text("Resume normal admission")');
-  await page.waitForSelector('.note:has-text("mode paused → normal")');
+  await told(page, "mode paused → normal");
 
   // Dangerous: two steps by keyboard, and a reason.
   await page.focus('a:has-text("Admit everybody")');
@@ -108,9 +114,9 @@ async function journey(browser, cookies) {
   assert.match(page.url(), /actions\/admit-all$/);
   await page.keyboard.type("The line is broken");
   await page.keyboard.press("Enter");
-  await page.waitForSelector('.note:has-text("mode normal → admit-all")');
+  await told(page, "mode normal → admit-all");
   await page.click('.note button:has-text("Undo")');
-  await page.waitForSelector('.note:has-text("mode admit-all → normal")');
+  await told(page, "mode admit-all → normal");
 
   // Somebody else's change shows, and a form made before it is refused without losing what was typed.
   const other = await c.newPage();
@@ -120,7 +126,7 @@ async function journey(browser, cookies) {
   await page.fill("#f-cap", "450");
   await page.fill("#f-reason", "less room");
   await other.click('#set button[value="apply"]');
-  await other.waitForSelector('.note:has-text("Done:")');
+  await told(other, "Done:");
   await page.waitForSelector("#meanwhile:not([hidden])", { timeout: 15000 });
   await page.click('#set button[value="apply"]');
   await page.waitForSelector('[role=alert]:has-text("changed meanwhile")');
@@ -191,6 +197,7 @@ async function looks(browser, cookies) {
         const name = `${at.slice(1).replaceAll("/", "-") || "home"}-${width}-${colorScheme}.png`;
         await page.screenshot({ path: path.join(given.shots, name), fullPage: true });
         assert.ok(over <= 0, `${at} is ${over} px too wide at ${width}`);
+        if (width === 768) continue; // axe judges the narrowest and the widest
         await page.evaluate(require("node:fs").readFileSync(axe, "utf8")); // the page's policy forbids other ways in
         const found = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
         assert.deepEqual(found.violations.map((v) => `${at} ${width} ${colorScheme} ${v.id}: ${v.nodes.map((n) => n.target + " " + n.failureSummary).join("; ")}`), []);

@@ -53,6 +53,7 @@ type roomPage struct {
 	Hold, Refreshing bool
 
 	Version  string
+	Mode     string // that the operator wants; the look may not have it yet
 	Controls []control
 	Reason   string
 	Preview  *desk.Preview
@@ -94,10 +95,10 @@ func (u *UI) roomPage(ctx context.Context, room string, typed url.Values) (roomP
 	if err != nil {
 		return roomPage{}, err
 	}
-	p := roomPage{Room: room, Look: look, W: words(look), Tone: tone(look), Ranges: minutes, Version: doc.Version,
+	p := roomPage{Room: room, Look: look, W: words(look), Tone: tone(look), Ranges: minutes, Version: doc.Version, Mode: modeName(values[desk.ModeKey]),
 		Reason: typed.Get("reason"), CanUndo: len(past) > 1}
 	if p.W["mode"] == "" { // no look yet: what the operator wants is known all the same
-		p.W["mode"] = modeName(values[desk.ModeKey])
+		p.W["mode"] = p.Mode
 	}
 	if len(past) > 0 {
 		p.Last = &past[0]

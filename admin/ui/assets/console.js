@@ -5,7 +5,7 @@
   const flag = "stanchion-console-js=1";
   if (!document.cookie.includes(flag)) {
     document.cookie = flag + "; path=/; SameSite=Strict";
-    if (document.cookie.includes(flag) && document.querySelector("noscript")) return location.reload(); // ends the Refresh header of this first page
+    if (document.cookie.includes(flag) && document.getElementById("refreshing")) return location.reload(); // ends the Refresh header of this first page
   }
 
   const pad = (n) => String(n).padStart(2, "0");
