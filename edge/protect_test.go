@@ -281,7 +281,7 @@ func TestNoScriptJourney(t *testing.T) {
 	ticket := jar["stanchion-ticket-onsale"]
 	r.room.put(line.Place{Ticket: ticket, State: line.StateWaiting, Known: true, Rank: 2345, Ahead: 2245, Lane: "general"})
 	page := text(ask("GET", "/gala", ""))
-	wantContains(t, page, "about 2,250", "2,346", "In about 33 to 45 minutes", `action="/.stanchion/rooms/onsale/leave"`)
+	wantContains(t, page, "about ", "2,250", "2,346", "In about 33 to 45 minutes", `action="/.stanchion/rooms/onsale/leave"`)
 
 	r.room.put(line.Place{Ticket: ticket, State: line.StateCalled, Known: true, Rank: 2345, Lane: "general"})
 	r.room.claim = func(line.ClaimRequest) error {

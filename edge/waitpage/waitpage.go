@@ -8,6 +8,7 @@ package waitpage
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -17,6 +18,7 @@ import (
 	"html/template"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/stanchion-queue/stanchion/queue/line"
@@ -53,6 +55,12 @@ const (
 	NeedsAccount   State = "needs_account"
 	CookiesBlocked State = "cookies_blocked"
 )
+
+// States are all states, in the order a fan may meet them.
+func States() []State {
+	return []State{Probe, Lobby, Drawing, Waiting, Near, Called, Door, Moment, Inside, Paused, Draining, SoldOut, Maintenance, Ended, Left, Spent,
+		HolderUsed, Refused, NeedsAccount, CookiesBlocked}
+}
 
 // nearAhead and nearWithin say when a fan should stay at the page.
 const (
@@ -154,6 +162,31 @@ func (p *Page) SetPlace(pl line.Place) {
 	}
 }
 
+// Sample is a page in the given state with everything on it that the state can show, for previews and tests.
+func Sample(state State, room, title, organiser string, now time.Time) *Page {
+	opens, said := now.Add(12*time.Minute+30*time.Second), now.Add(-4*time.Minute)
+	stock := int64(1840)
+	p := &Page{
+		State: state, Room: room, Title: title, Organiser: organiser, Back: "/", Now: now, ReturnWithin: 2 * time.Minute,
+		Status: &line.Status{
+			Room: room, Line: line.ID{0xa1, 0xb2}, Phase: line.PhaseWaiting, ServerTime: now, OpensAt: &opens, Stock: &stock,
+			Lanes:   []line.LaneStatus{{Name: "general", Called: 1200, Total: 48000, PerMinute: 240, ETA: line.ETA{Kind: "velocity", PerSecond: 4, Low: 0.85, High: 1.2}}},
+			Message: "There are still seats in all blocks.", MessageAt: &said, Draw: &line.DrawStatus{Kind: "drand", Round: 4242},
+		},
+	}
+	switch state {
+	case Lobby, Drawing, Called, Door, Moment:
+		p.ticket, p.lane = "sample", "general"
+	case Waiting, Paused, Draining, SoldOut, Maintenance:
+		p.ticket, p.lane, p.known, p.rank, p.ahead = "sample", "general", true, 14321, 13121
+	case Near:
+		p.ticket, p.lane, p.known, p.rank, p.ahead = "sample", "general", true, 1263, 63
+	case Inside:
+		p.StayUntil = now.Add(14*time.Minute + 7*time.Second)
+	}
+	return p
+}
+
 // LaneIndex is the place of the fan's lane in the status, 0 when it is not known.
 func (p *Page) LaneIndex() int {
 	for i, l := range p.Status.Lanes {
@@ -194,8 +227,12 @@ type Asset struct {
 	Body, Gzip  []byte
 }
 
-// Pages renders pages. It is immutable and safe for concurrent use.
+// Pages renders pages. It is safe for concurrent use.
 type Pages struct {
+	mark      string // what holds a fan's texts' places; random, so that no text of an operator can be one
+	mu        sync.Mutex
+	skeletons map[skeletonKey]*skeleton
+
 	prefix string
 	tmpl   *template.Template
 	words  map[State]words
@@ -219,7 +256,7 @@ var style []byte
 
 // New prepares the pages for endpoints under prefix.
 func New(prefix string) (*Pages, error) {
-	p := &Pages{prefix: prefix, assets: map[string]Asset{}}
+	p := &Pages{prefix: prefix, assets: map[string]Asset{}, mark: "y" + rand.Text() + "x", skeletons: map[skeletonKey]*skeleton{}}
 	if err := json.Unmarshal(wordsJSON, &p.words); err != nil {
 		return nil, fmt.Errorf("read the page's words: %w", err)
 	}
@@ -272,71 +309,169 @@ func in(s State, states ...string) bool {
 	return false
 }
 
-// view is what the template sees: everything in words and numbers already.
+// view is what the template sees: everything in words and numbers already. Fields that end in Text differ from fan to fan; the
+// template gets marks in their place (see skeleton).
 type view struct {
 	*Page
 	Words
 	Prefix, CSS, JS, SRI string
 	Endpoint             string
-	HasPlace             bool
-	Known                bool
-	Rank, Ahead          string // as data
-	AheadText, PlaceText string
-	WhenText             string
-	OpensAt, OpensText   string
-	CountdownText        string
-	StayText, StayUntil  string
+	HasPlace, Known      bool
+	OpensAt              string
+	OpensWords           string
 	MessageAt            string
 	HeardAt              string
 	LineID               string
-	LobbyTicket          string
+	LobbyTicket          bool
 	Lane                 string
-	NoteText             string
-	CauseText            string
-	DrawText             string
-	NoScriptText         string
+	NoteWords            string
+	CauseWords           string
+	DrawWords            string
 	GraceS               int
+	fanTexts
 }
 
 // Words are exported to the template under their own names.
 type Words = words
 
+// fanTexts are the parts of a page that differ from fan to fan.
+type fanTexts struct {
+	NowText, BackText, RankText, AboutText, AheadText, PlaceText, WhenText, TicketText, CountdownText, StayText, StayUntilText, RetryText string
+}
+
+func (f *fanTexts) all() [12]*string {
+	return [...]*string{&f.NowText, &f.BackText, &f.RankText, &f.AboutText, &f.AheadText, &f.PlaceText, &f.WhenText, &f.TicketText, &f.CountdownText,
+		&f.StayText, &f.StayUntilText, &f.RetryText}
+}
+
+// texts of one fan.
+func (p *Page) texts() (f fanTexts) {
+	f.NowText = p.Now.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	f.BackText = p.Back
+	if p.known {
+		f.RankText = strconv.FormatUint(p.rank, 10)
+		f.AboutText, f.AheadText = Round(p.ahead)
+		f.PlaceText = number(p.rank + 1)
+	}
+	if p.State == Lobby || p.State == Drawing {
+		f.TicketText = p.ticket
+	}
+	if at := p.Status.OpensAt; at != nil {
+		f.CountdownText = Countdown(at.Sub(p.Now))
+	}
+	if p.State == Waiting || p.State == Near {
+		f.WhenText = when(p)
+	}
+	if !p.StayUntil.IsZero() {
+		f.StayUntilText, f.StayText = p.StayUntil.UTC().Format(time.RFC3339Nano), Countdown(p.StayUntil.Sub(p.Now))
+	}
+	if p.RetryAfter > 0 {
+		f.RetryText = strconv.FormatInt(p.RetryAfter.Milliseconds(), 10)
+	}
+	return f
+}
+
+// skeletonKey is all that a page depends on but the fan's own texts.
+type skeletonKey struct {
+	room, title, organiser string
+	state                  State
+	serverTime             int64
+	version                uint64
+	stale, known, place    bool
+	stay, retry            bool
+	lane, note             string
+	grace                  time.Duration
+}
+
+// skeleton is a rendered page with holes for the fan's own texts: at an opening, when everybody loads the page at once, the
+// template runs once per second and state, not once per fan.
+type skeleton struct {
+	parts [][]byte // len(holes)+1
+	holes []int    // index into fanTexts.all
+}
+
+// maxSkeletons bounds the memory of skeletons: a status lasts a second, and there are a few dozen variants of each.
+const maxSkeletons = 256
+
 // Render writes the page.
 func (p *Pages) Render(w io.Writer, page *Page) error {
+	key := skeletonKey{
+		room: page.Room, title: page.Title, organiser: page.Organiser, state: page.State, serverTime: page.Status.ServerTime.UnixMilli(),
+		version: page.Status.Version, stale: page.Stale, known: page.known, place: page.ticket != "", stay: !page.StayUntil.IsZero(),
+		retry: page.RetryAfter > 0, lane: page.lane, note: noteWords(page.Note), grace: page.ReturnWithin,
+	}
+	p.mu.Lock()
+	sk := p.skeletons[key]
+	p.mu.Unlock()
+	if sk == nil {
+		var err error
+		if sk, err = p.skeleton(page); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		if len(p.skeletons) >= maxSkeletons {
+			clear(p.skeletons)
+		}
+		p.skeletons[key] = sk
+		p.mu.Unlock()
+	}
+	texts := page.texts()
+	all := texts.all()
+	for i, hole := range sk.holes {
+		if _, err := w.Write(sk.parts[i]); err != nil {
+			return err
+		}
+		// Every hole is an attribute's value or text; a path in href begins with a slash, so it cannot name a scheme.
+		template.HTMLEscape(w, []byte(*all[hole]))
+	}
+	_, err := w.Write(sk.parts[len(sk.holes)])
+	return err
+}
+
+// skeleton renders the page with marks for the fan's texts, and cuts it at them.
+func (p *Pages) skeleton(page *Page) (*skeleton, error) {
 	v := view{
 		Page: page, Words: p.words[page.State], Prefix: p.prefix, CSS: p.css, JS: p.js, SRI: p.jsSRI,
 		Endpoint: p.prefix + "/rooms/" + page.Room, Known: page.known, Lane: page.lane, LineID: page.Status.Line.String(),
 		HeardAt: page.Status.ServerTime.UTC().Format("15:04:05"), GraceS: int(page.ReturnWithin / time.Second),
-		HasPlace: page.ticket != "", NoteText: noteText(page.Note),
+		HasPlace: page.ticket != "", NoteWords: noteWords(page.Note), DrawWords: drawWords(page.Status.Draw),
+		LobbyTicket: page.ticket != "" && (page.State == Lobby || page.State == Drawing),
 	}
 	if v.Headline == "" {
-		return fmt.Errorf("page state %q has no words", page.State)
-	}
-	if page.known {
-		v.Rank, v.Ahead = strconv.FormatUint(page.rank, 10), strconv.FormatUint(page.ahead, 10)
-		v.AheadText, v.PlaceText = Round(page.ahead), number(page.rank+1)
-	}
-	if page.State == Lobby || page.State == Drawing {
-		v.LobbyTicket = page.ticket
+		return nil, fmt.Errorf("page state %q has no words", page.State)
 	}
 	if at := page.Status.OpensAt; at != nil {
-		v.OpensAt, v.OpensText = at.UTC().Format(time.RFC3339Nano), at.UTC().Format("2 January 15:04 MST")
-		v.CountdownText = Countdown(at.Sub(page.Now))
-	}
-	if page.State == Waiting || page.State == Near {
-		v.WhenText = when(page)
+		v.OpensAt, v.OpensWords = at.UTC().Format(time.RFC3339Nano), at.UTC().Format("2 January 15:04 MST")
 	}
 	if i := page.LaneIndex(); i < len(page.Status.Lanes) {
-		v.CauseText = causeText(page.Status.Lanes[i].ETA.Cause)
-	}
-	if !page.StayUntil.IsZero() {
-		v.StayUntil, v.StayText = page.StayUntil.UTC().Format(time.RFC3339Nano), Countdown(page.StayUntil.Sub(page.Now))
+		v.CauseWords = causeWords(page.Status.Lanes[i].ETA.Cause)
 	}
 	if at := page.Status.MessageAt; at != nil {
 		v.MessageAt = at.UTC().Format("15:04 MST")
 	}
-	v.DrawText = drawText(page.Status.Draw)
-	return p.tmpl.Execute(w, &v)
+	for i, text := range v.fanTexts.all() {
+		*text = p.mark + strconv.Itoa(i) + "z"
+	}
+	var b bytes.Buffer
+	if err := p.tmpl.Execute(&b, &v); err != nil {
+		return nil, fmt.Errorf("render page: %w", err)
+	}
+	sk := &skeleton{}
+	rest := b.Bytes()
+	for {
+		before, after, ok := bytes.Cut(rest, []byte(p.mark))
+		sk.parts = append(sk.parts, before)
+		if !ok {
+			return sk, nil
+		}
+		num, after, _ := bytes.Cut(after, []byte("z"))
+		hole, err := strconv.Atoi(string(num))
+		if err != nil {
+			return nil, fmt.Errorf("render page: mark: %w", err)
+		}
+		sk.holes = append(sk.holes, hole)
+		rest = after
+	}
 }
 
 // when is the interval in words. Without a script the page cannot know the fan's time zone, so it counts minutes.
@@ -348,13 +483,13 @@ func when(p *Page) string {
 	case !ok:
 		return "We cannot say yet, because nobody has been let in for a while."
 	case i.High < time.Minute:
-		return "In less than a minute."
+		return "In less than a minute"
 	}
 	low, high := int64(i.Low/time.Minute), int64((i.High+time.Minute-1)/time.Minute)
 	if low == high || high <= 1 {
-		return "In about " + minutes(high) + "."
+		return "In about " + minutes(high)
 	}
-	return "In about " + strconv.FormatInt(low, 10) + " to " + minutes(high) + "."
+	return "In about " + strconv.FormatInt(low, 10) + " to " + minutes(high)
 }
 
 func minutes(n int64) string {
@@ -367,16 +502,16 @@ func minutes(n int64) string {
 	return strconv.FormatInt(n, 10) + " minutes"
 }
 
-// Round is a number of people as it may honestly be said: exact below 1,000, then to three digits.
-func Round(n uint64) string {
+// Round is a number of people as it may honestly be said: exact below 1,000, then to three digits, with the word that says so.
+func Round(n uint64) (about, count string) {
 	step := uint64(1)
 	for m := n; m >= 1000; m /= 10 {
 		step *= 10
 	}
 	if step == 1 {
-		return number(n)
+		return "", number(n)
 	}
-	return "about " + number((n+step/2)/step*step)
+	return "about ", number((n + step/2) / step * step)
 }
 
 func number(n uint64) string {
@@ -396,7 +531,7 @@ func Countdown(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-func noteText(note string) string {
+func noteWords(note string) string {
 	switch note {
 	case "":
 		return ""
@@ -418,7 +553,7 @@ func noteText(note string) string {
 	return ""
 }
 
-func causeText(cause string) string {
+func causeWords(cause string) string {
 	switch cause {
 	case "":
 		return ""
@@ -434,7 +569,7 @@ func causeText(cause string) string {
 	return "It takes longer than planned."
 }
 
-func drawText(d *line.DrawStatus) string {
+func drawWords(d *line.DrawStatus) string {
 	if d == nil {
 		return "Places are in the order of arrival."
 	}

@@ -69,11 +69,14 @@ function say(s, important) {
   $("live").textContent = s;
 }
 
-function round(n) {
+// about and count say a number of people honestly: exact below 1,000, then to three digits.
+const about = (n) => (n < 1000 ? "" : "about ");
+function count(n) {
   let step = 1;
   for (let m = n; m >= 1000; m = Math.floor(m / 10)) step *= 10;
-  return (step > 1 ? "about " : "") + numbers.format(step > 1 ? Math.floor((n + step / 2) / step) * step : n);
+  return numbers.format(step > 1 ? Math.floor((n + step / 2) / step) * step : n);
 }
+const round = (n) => about(n) + count(n);
 
 function countdown(ms) {
   const s = Math.max(0, Math.ceil(ms / 1000));
@@ -122,10 +125,8 @@ function when() {
   if (rank === null) return "We cannot say yet: your place becomes known in a second or two.";
   const e = estimate();
   if (!e) return "We cannot say yet, because nobody has been let in for a while.";
-  if (e.high < 60e3) return "In less than a minute.";
-  const low = clock.format(new Date(now() - skew + e.low));
-  const high = clock.format(new Date(now() - skew + e.high));
-  return low === high ? `About ${low}` : `About ${low} to ${high}`;
+  if (e.high < 60e3) return "In less than a minute";
+  return `About ${clock.formatRange(new Date(Date.now() + e.low), new Date(Date.now() + e.high))}`;
 }
 
 const CAUSES = {
@@ -139,7 +140,8 @@ function paint() {
   if (!status) return;
   const a = ahead();
   if (a !== null) {
-    set("ahead", round(a));
+    set("about", about(a));
+    set("ahead", count(a));
     set("place", numbers.format(rank + 1));
     const key = `stanchion-start-${body.room}-${status.line}-${rank}`;
     let start = Number(recall(key));
