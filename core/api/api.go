@@ -153,8 +153,6 @@ func kindOf(status int) *problem.Kind {
 		return problem.Malformed
 	case http.StatusNotFound:
 		return problem.NotFound
-	case http.StatusNotAcceptable:
-		return problem.NotAcceptable
 	case http.StatusRequestTimeout:
 		return problem.TooSlow
 	case http.StatusRequestEntityTooLarge:
@@ -180,7 +178,7 @@ func (a *api) fail(ctx context.Context, err error) error {
 
 // Problems that many operations answer.
 var (
-	always  = []*problem.Kind{problem.Internal, problem.NotAcceptable}
+	always  = []*problem.Kind{problem.Internal}
 	guests  = []*problem.Kind{problem.GuestInvalid}
 	aBody   = []*problem.Kind{problem.Malformed, problem.TooLarge, problem.TooSlow, problem.MediaType, problem.Invalid}
 	keys    = []*problem.Kind{problem.CrossSite, problem.BadKey, problem.GuestNeeded, problem.KeyReused, problem.KeyInFlight, problem.Malformed, problem.TooLarge}
@@ -252,7 +250,7 @@ func (a *api) register(h huma.API) {
 	huma.Register(h, operation(post, "quote-holds", "/holds/quote", "What holds cost now", "orders", 200, guests, keys, aBody, quoting), a.quoteHolds)
 
 	huma.Register(h, operation(post, "create-order", "/orders", "Make an order of holds", "orders", 201, guests, keys, aBody, quoting,
-		kinds(problem.PriceChanged, problem.ManyCurrencies, problem.IDTaken)), a.createOrder)
+		kinds(problem.PriceChanged, problem.IDTaken)), a.createOrder)
 	huma.Register(h, operation(get, "get-order", "/orders/{order}", "An order", "orders", 200, guests, inPath), a.getOrder)
 	huma.Register(h, operation(post, "checkout", "/orders/{order}/checkout", "Begin to pay", "orders", 202, guests, keys, aBody, notFound,
 		kinds(problem.PaymentDeclined, problem.WrongState, problem.AttemptOpen, problem.HoldExpired, problem.BadReturnURL, problem.OneMoment)), a.checkout)

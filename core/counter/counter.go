@@ -142,7 +142,7 @@ func (c *Counter) best(ctx context.Context, base order.HoldRequest, w Wish) (ord
 	for try := range bestTries {
 		block, seats, err := c.Seats.SuggestBest(ctx, base.Performance, w.Qty, w.Offer, w.Accessible, nil)
 		if err != nil {
-			return order.Hold{}, noneLeft(err)
+			return order.Hold{}, err
 		}
 		r := base
 		r.Seats = make([]order.Seat, len(seats))
@@ -160,30 +160,6 @@ func (c *Counter) best(ctx context.Context, base order.HoldRequest, w Wish) (ord
 		last = err
 	}
 	return order.Hold{}, last
-}
-
-// coded is how the inventory's errors are told apart without importing it.
-type coded interface{ Code() string }
-
-func noneLeft(err error) error {
-	var c coded
-	if errors.As(err, &c) {
-		switch c.Code() {
-		case "no-seats-left":
-			return problem.New(problem.NoSeatsLeft, "Ask for fewer seats, or for another category.")
-		case "no-such-performance":
-			return order.ErrNoPerformance
-		case "sale-not-open":
-			return order.ErrSaleNotOpen
-		case "block-frozen":
-			return order.ErrBlockFrozen
-		case "unavailable":
-			return order.ErrNotNow
-		case "bad-request":
-			return problem.New(problem.Invalid, "There is no such category, or nobody can sit like that.")
-		}
-	}
-	return err
 }
 
 // SeatsOf names the seats of a hold as the chart knows them.

@@ -48,9 +48,6 @@ var (
 	BadSignature = kind(400, "bad-signature", "The webhook's signature does not match",
 		"A webhook is not signed with a secret that is in use, or its signature is more than five minutes old.",
 		"Payment providers: check the secret and the clock. The event was not stored.")
-	CodeMalformed = kind(400, "code-malformed", "The ticket code is malformed",
-		"What was read is no ticket code.",
-		"Scan again.")
 
 	PassRequired = kind(401, "pass-required", "A pass of the waiting room is required",
 		"Seats of this performance are sold to fans whom the waiting room let in, and the request carried no pass.",
@@ -82,9 +79,6 @@ var (
 	MethodNotAllowed = kind(405, "method-not-allowed", "That cannot be done with this resource",
 		"The resource exists, but not for this method. The header Allow lists those there are.",
 		"See /api/openapi.json.")
-	NotAcceptable = kind(406, "not-acceptable", "There is no answer of that type",
-		"The header Accept names no type that we can answer.",
-		"Accept application/json.")
 	TooSlow = kind(408, "too-slow", "The request took too long to arrive",
 		"The body did not arrive in time.",
 		"Send it again.")
@@ -172,9 +166,6 @@ var (
 		"Choose seats that lie closer together.")
 	MixedHolds = kind(422, "mixed-holds", "The holds are for different performances",
 		"An order is for one performance.",
-		"Make one order for each.")
-	ManyCurrencies = kind(422, "many-currencies", "The seats of an order are priced in one currency",
-		"The holds are priced in different currencies.",
 		"Make one order for each.")
 	BadReturnURL = kind(422, "bad-return-url", "The return address cannot be used",
 		"`return_url` is not an absolute URL on the host that the request was sent to.",

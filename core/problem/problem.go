@@ -104,7 +104,6 @@ var table = []row{
 	{order.ErrNoSeats, NoSeats, ""},
 	{order.ErrMixedHolds, MixedHolds, ""},
 	{order.ErrBadReturnURL, BadReturnURL, ""},
-	{order.ErrManyPrices, ManyCurrencies, ""},
 	{order.ErrUnitRefunded, UnitRefunded, ""},
 	{order.ErrDisputeOpen, DisputeOpen, ""},
 	{order.ErrStale, ChangedMeanwhile, ""},
@@ -114,7 +113,6 @@ var table = []row{
 	{order.ErrKeyReused, KeyReused, "Draw a new key for each new request."},
 	{order.ErrNotNow, OneMoment, "Please try again in a moment."},
 	{payment.ErrBadSignature, BadSignature, ""},
-	{ticketing.ErrCodeMalformed, CodeMalformed, ""},
 	{ticketing.ErrRevoked, Revoked, ""},
 	{ticketing.ErrBadScan, Invalid, "A scan needs a gate and a nonce of 1 to 64 letters, digits, dots, dashes or underscores."},
 	{ticketing.ErrNotPaid, NotPaid, ""},
@@ -135,6 +133,9 @@ func From(err error) *Problem {
 		if errors.Is(err, r.err) {
 			return New(r.kind, r.detail)
 		}
+	}
+	if p := fromStock(err); p != nil {
+		return p
 	}
 	return New(Internal, "Nothing was lost. Repeating the request with the same idempotency key is safe.")
 }
@@ -188,6 +189,29 @@ func fromDetailed(err error) *Problem {
 			p.Errors = append(p.Errors, Field{f.Field, f.Value, f.Want})
 		}
 		return p
+	}
+	return nil
+}
+
+// fromStock maps the inventory's errors, which are told apart by their code: the core does not import the inventory.
+func fromStock(err error) *Problem {
+	var coded interface{ Code() string }
+	if !errors.As(err, &coded) {
+		return nil
+	}
+	switch coded.Code() {
+	case "no-seats-left":
+		return New(NoSeatsLeft, "Ask for fewer seats, or for another category.")
+	case "no-such-performance":
+		return New(NotFound, "The seats of this performance are not in yet.")
+	case "sale-not-open":
+		return New(SaleNotOpen, "")
+	case "block-frozen":
+		return New(BlockFrozen, "Please try again in a moment, or choose seats elsewhere.")
+	case "unavailable", "unknown-outcome":
+		return New(OneMoment, "Please try again in a moment.")
+	case "bad-request":
+		return New(Invalid, "There is no such category, or nobody can sit like that.")
 	}
 	return nil
 }
