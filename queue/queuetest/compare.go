@@ -26,7 +26,7 @@ func Compare(t *testing.T, a, b Fixture) {
 			m.flush, m.flush, m.flush, m.claim, m.claim, m.claim, m.advance, m.advance, m.seal, m.call, m.call, m.free, m.reap, m.open,
 			m.configure, m.startLine, m.failover, m.foreign, m.read,
 		}
-		for range rapid.IntRange(20, 120).Draw(rt, "steps") {
+		for range rapid.IntRange(20, 80).Draw(rt, "steps") {
 			steps[rapid.IntRange(0, len(steps)-1).Draw(rt, "step")]()
 			m.control()
 		}
@@ -147,6 +147,9 @@ func (m *pair) begin() {
 	m.configure()
 	m.startLine()
 	m.control()
+	m.seal()
+	m.control()
+	m.call()
 	for range 3 {
 		m.flush()
 	}
@@ -251,11 +254,16 @@ func (m *pair) bury(inc line.Incarnation) {
 }
 
 func (m *pair) claim() {
+	if !m.chance("no tick", 5) {
+		both(m, "tick", func(s queue.Store, room string) (queue.CallReply, error) {
+			return s.Call(m.ctx, room, queue.Call{Gen: m.gen, Token: m.token})
+		})
+	}
 	b := queue.ClaimBatch{Gen: m.gen, Edge: m.edge(), Parked: m.chance("others parked", 2)}
 	for range rapid.IntRange(1, 6).Draw(m.T, "claims") {
 		seq := m.stamp()
 		c := queue.Claim{
-			Line: m.someLine(), Lane: uint8(rapid.IntRange(0, 2).Draw(m.T, "lane")), Rank: uint64(rapid.IntRange(0, 40).Draw(m.T, "rank")),
+			Line: m.someLine(), Lane: uint8(rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(m.T, "lane")), Rank: uint64(rapid.IntRange(0, 15).Draw(m.T, "rank")),
 			Stamp: line.Stamp{Inc: 5, Seq: seq}, WhoKind: line.WhoKind(rapid.IntRange(0, 1).Draw(m.T, "who kind")), Who: line.Who{byte(seq % 20)},
 			Group: rapid.SampledFrom([]string{"", "g", "h"}).Draw(m.T, "group"), Door: line.Door(rapid.IntRange(0, 2).Draw(m.T, "door")), Enter: m.chance("enter", 5),
 		}
@@ -340,7 +348,7 @@ func (m *pair) open() {
 
 func (m *pair) configure() {
 	m.set = queue.Settings{
-		Version: m.set.Version + 1, Cap: rapid.SampledFrom([]int64{1, 5, 20, 100}).Draw(m.T, "cap"),
+		Version: m.set.Version + 1, Cap: rapid.SampledFrom([]int64{1, 5, 20, 100, 100}).Draw(m.T, "cap"),
 		RatePerSecond: rapid.SampledFrom([]float64{0, 0, 0.7, 3}).Draw(m.T, "rate"), BurstS: rapid.SampledFrom([]float64{0, 3}).Draw(m.T, "burst"),
 		Pause: rapid.SampledFrom([]string{"", "", "", "", "paused"}).Draw(m.T, "pause"), FirstLeaseMs: 30_000, EnterLeaseMs: 10_000,
 		IdleMs: 120_000, StayMaxMs: rapid.SampledFrom([]int64{60_000, 900_000}).Draw(m.T, "stay"), GraceMs: 5_000,
