@@ -273,12 +273,12 @@ func (s *Service) ExtendHold(ctx context.Context, who Principal, id uuid.UUID) (
 	if !h.Live(now) {
 		return Hold{}, ErrHoldExpired
 	}
+	if h.CapAt.Sub(h.Until) < time.Second {
+		return Hold{}, ErrHoldAtCap
+	}
 	until := now.Add(s.t.HoldLease)
 	if until.After(h.CapAt) {
 		until = h.CapAt
-	}
-	if until.Sub(h.Until) < time.Second {
-		return Hold{}, ErrHoldAtCap
 	}
 	a := s.ask(ctx, "extend", func(ctx context.Context) (Answer, error) { return s.seats.Extend(ctx, h.grip(), until.Sub(now)) })
 	switch a.Outcome {
