@@ -1,5 +1,6 @@
 // Keeps the fan's page live from the room's one public status object. The page is complete without this script.
 import words from "../words.json";
+import { lot, readTicket } from "./draw.js";
 
 const body = document.body.dataset;
 const $ = (id) => document.getElementById(id);
@@ -205,32 +206,16 @@ async function findRank() {
   const d = status.draw;
   if (ticket && d && d.value && l && l.lobby_count > 0 && globalThis.crypto && crypto.subtle) {
     try {
-      rank = await drawnRank(ticket, status.line, d, l.lobby_count);
-      if (rank !== null) return;
+      const t = readTicket(ticket);
+      if (t && t.line === status.line) {
+        rank = Number(await lot(body.room, t.line, d.round || 0, d.value, t.who, l.lobby_count));
+        return;
+      }
     } catch {
       // An odd ticket is the server's to judge.
     }
   }
   await askPlace();
-}
-
-async function drawnRank(text, line, draw, lobbyCount) {
-  const raw = Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
-  if (raw[0] !== 1 || hex(raw.subarray(5, 21)) !== line) return null;
-  const fields = [utf8("draw1"), utf8(body.room), raw.subarray(5, 21), u64(BigInt(draw.round || 0)), unhex(draw.value), raw.subarray(21, 37)];
-  const input = [];
-  fields.forEach((f) => input.push(f.length >> 8, f.length & 255, ...f));
-  const sum = new DataView(await crypto.subtle.digest("SHA-256", Uint8Array.from(input)));
-  return Number((sum.getBigUint64(0) * BigInt(lobbyCount)) >> 64n);
-}
-
-const utf8 = (s) => new TextEncoder().encode(s);
-const hex = (b) => Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
-const unhex = (s) => Uint8Array.from(s.match(/../g) || [], (x) => parseInt(x, 16));
-function u64(n) {
-  const b = new DataView(new ArrayBuffer(8));
-  b.setBigUint64(0, n);
-  return new Uint8Array(b.buffer);
 }
 
 async function askPlace() {
