@@ -65,7 +65,8 @@ type Desk interface {
 	// end of the promise. channels are the sale channels the buyer may use; nil means public only.
 	Hold(ctx context.Context, performance uuid.UUID, block int16, seats []int16, hold uuid.UUID, lease time.Duration, channels []int16) (expires time.Time, err error)
 	// HoldBest leases the best adjacent qty seats of a category (offer; "" for any). accessible asks for an accessible
-	// place and companions beside it. ErrUnknownOutcome names the block and seats tried.
+	// place and companions beside it. ErrUnknownOutcome names the block tried. Repeated with the same hold id, it gives the
+	// same seats as long as this process remembers them; after a restart ask LookHold instead.
 	HoldBest(ctx context.Context, performance uuid.UUID, qty int, offer string, accessible bool, hold uuid.UUID, lease time.Duration, channels []int16) (block int16, seats []int16, expires time.Time, err error)
 	// SuggestBest names the seats HoldBest would take, without taking them. For about a second the same seats are
 	// not suggested to others.

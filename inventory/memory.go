@@ -196,7 +196,7 @@ func (m *memory) plan(waiting []*request, limit int, best chooser, now time.Time
 			}
 		}
 		c := r.change
-		if r.want != nil {
+		if c.Seats = m.heldBy(&r.change, r.want, now); c.Seats == nil && r.want != nil {
 			chosen, ok := best(m.free(c.Channels, inUse, now), *r.want)
 			if !ok {
 				if len(changes) > 0 {
@@ -246,7 +246,7 @@ func (m *memory) doubtful(waiting []*request, now time.Time) bool {
 		case r.set != nil:
 			return true
 		case r.want != nil:
-			return false
+			return len(m.heldBy(&r.change, r.want, now)) > 0
 		case r.change.Kind == Hold:
 			return m.seat(r.change.Seats[0], now).Hold == r.change.Hold // a repeated call
 		}
@@ -268,6 +268,20 @@ func (m *memory) expires(c *Change, promise time.Duration, now time.Time) time.T
 		}
 	}
 	return at
+}
+
+// heldBy are the seats of a change; for a best-available hold those that it has got already, if any.
+func (m *memory) heldBy(c *Change, want *chart.Want, now time.Time) []int16 {
+	if want == nil {
+		return c.Seats
+	}
+	var seats []int16
+	for n := range m.seats {
+		if m.seats[n].hold == c.Hold && c.fulfilledBy(m.seat(int16(n), now)) {
+			seats = append(seats, int16(n))
+		}
+	}
+	return seats
 }
 
 // planState makes the batch of a change of state; false when the request is answered instead.

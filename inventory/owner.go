@@ -35,9 +35,10 @@ type owner struct {
 	memMu  sync.RWMutex
 	memory memory
 
-	refusals  int               // merged batches refused in a row
-	singly    map[*request]bool // what is now sent one by one, after two refusals
-	suggested []time.Time       // by seat: not suggested to others until then
+	refusals  int                // merged batches refused in a row
+	singly    map[*request]bool  // what is now sent one by one, after two refusals
+	absent    map[uuid.UUID]bool // ids not found, and fenced off: they need no second fence
+	suggested []time.Time        // by seat: not suggested to others until then
 	pubMu     sync.Mutex
 	published atomic.Pointer[view]
 }
@@ -54,6 +55,7 @@ type view struct {
 
 const (
 	mostWaiting = 20_000 // requests of one block; a herd of 10,000 must fit
+	mostAbsent  = 10_000 // ids remembered as absent
 	mostTries   = 20     // batches a request may be part of without effect
 	viewAge     = time.Second
 	suggestFor  = time.Second
@@ -220,7 +222,7 @@ func (o *owner) look(ctx context.Context, l *look) (Block, error) {
 		if err := o.learn(b); err != nil {
 			return Block{}, err
 		}
-		if l.enough == nil || l.enough(b) || !o.opt.Shared {
+		if l.enough == nil || l.enough(b) || !o.opt.Shared || o.absent[l.id] {
 			return b, nil
 		}
 		// Not there; but another process, or this one before it was restarted, may have sent a batch that is still on its
@@ -230,6 +232,10 @@ func (o *owner) look(ctx context.Context, l *look) (Block, error) {
 			return Block{}, err
 		}
 		if out.Verdict == Applied {
+			if o.absent == nil || len(o.absent) >= mostAbsent {
+				o.absent = map[uuid.UUID]bool{}
+			}
+			o.absent[l.id] = true
 			b.Ver, b.Last = out.Head.Ver, out.Head.Last
 			return b, o.learn(b)
 		}

@@ -37,6 +37,7 @@ type look struct {
 	// enough tells whether the block shows what was looked for. If it does not, and others may write to the block, a
 	// fence makes sure that it will not appear later. nil: whatever is there is enough.
 	enough func(Block) bool
+	id     uuid.UUID // what is looked for
 }
 
 type answer struct {

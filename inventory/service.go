@@ -119,6 +119,9 @@ type venue struct {
 	created  int           // blocks created or found
 	failure  error         // of the last import attempt
 
+	bestMu sync.Mutex
+	best   map[uuid.UUID]int16 // the block last tried for a best-available hold
+
 	viewMu sync.Mutex // views get their versions one after the other
 }
 
@@ -199,7 +202,7 @@ func (s *Service) open(ctx context.Context, p Performance) (*venue, error) {
 	}
 	v := &venue{
 		id: p.ID, hash: p.Chart, layout: layout, entry: p, entryAt: s.opt.Now(),
-		owners: make([]*owner, len(layout.Blocks)), imported: make(chan struct{}),
+		owners: make([]*owner, len(layout.Blocks)), imported: make(chan struct{}), best: map[uuid.UUID]int16{},
 	}
 	if p.Complete {
 		v.created = len(v.owners)
@@ -441,7 +444,16 @@ func (s *Service) want(ctx context.Context, performance uuid.UUID, qty int, offe
 
 // everyBlock offers a request to one block after the other until one has seats. What memory shows is enough to pass over
 // a block that is full.
-func (s *Service) everyBlock(ctx context.Context, v *venue, w chart.Want, make func() *request) (int16, answer, error) {
+func (s *Service) everyBlock(ctx context.Context, v *venue, w chart.Want, hold uuid.UUID, make func() *request) (int16, answer, error) {
+	if b, again := v.triedBest(hold); again { // a repeated call: its seats are in that block, or nowhere
+		o, err := s.owner(v, b)
+		if err != nil {
+			return 0, answer{}, err
+		}
+		if a, err := s.do(ctx, o, make()); !errors.Is(err, ErrNoSeatsLeft) {
+			return b, a, err
+		}
+	}
 	full := chart.NewBits(chart.MaxBlockSeats)
 	for i := range full {
 		full[i] = 0xff
@@ -460,6 +472,7 @@ func (s *Service) everyBlock(ctx context.Context, v *venue, w chart.Want, make f
 			open = true
 			continue
 		}
+		v.tryBest(hold, int16(b))
 		a, err := s.do(ctx, o, make())
 		switch {
 		case err == nil:
@@ -478,6 +491,28 @@ func (s *Service) everyBlock(ctx context.Context, v *venue, w chart.Want, make f
 	return 0, answer{}, ErrNoSeatsLeft.with(v.id, 0, nil, nil)
 }
 
+// mostTriedBest bounds what is remembered of best-available holds; it is enough for many times as many as can be under
+// way.
+const mostTriedBest = 100_000
+
+func (v *venue) tryBest(hold uuid.UUID, block int16) {
+	v.bestMu.Lock()
+	defer v.bestMu.Unlock()
+	if len(v.best) >= mostTriedBest {
+		clear(v.best)
+	}
+	if hold != uuid.Nil {
+		v.best[hold] = block
+	}
+}
+
+func (v *venue) triedBest(hold uuid.UUID) (int16, bool) {
+	v.bestMu.Lock()
+	defer v.bestMu.Unlock()
+	b, ok := v.best[hold]
+	return b, ok
+}
+
 // HoldBest implements Desk.
 func (s *Service) HoldBest(ctx context.Context, performance uuid.UUID, qty int, offer string, accessible bool, hold uuid.UUID, promise time.Duration, channels []int16) (int16, []int16, time.Time, error) {
 	if hold == uuid.Nil {
@@ -491,7 +526,7 @@ func (s *Service) HoldBest(ctx context.Context, performance uuid.UUID, qty int, 
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
-	block, a, err := s.everyBlock(ctx, v, w, func() *request {
+	block, a, err := s.everyBlock(ctx, v, w, hold, func() *request {
 		r := newRequest()
 		r.want, r.promise = &w, promise
 		r.change = Change{Kind: Hold, Hold: hold, Lease: lease, Channels: public(channels)}
@@ -506,7 +541,7 @@ func (s *Service) SuggestBest(ctx context.Context, performance uuid.UUID, qty in
 	if err != nil {
 		return 0, nil, err
 	}
-	block, a, err := s.everyBlock(ctx, v, w, func() *request {
+	block, a, err := s.everyBlock(ctx, v, w, uuid.Nil, func() *request {
 		r := newRequest()
 		r.want, r.suggest = &w, true
 		r.change.Channels = public(channels)
@@ -537,7 +572,7 @@ func (s *Service) LookHold(ctx context.Context, performance uuid.UUID, block int
 	}
 	var seats []int16
 	var left time.Duration
-	_, err := s.lookAt(ctx, performance, block, look{enough: func(b Block) bool {
+	_, err := s.lookAt(ctx, performance, block, look{id: hold, enough: func(b Block) bool {
 		seats, left = nil, 0
 		for _, seat := range b.Seats {
 			if seat.Hold == hold && seat.Order == uuid.Nil {
@@ -560,7 +595,7 @@ func (s *Service) LookOrder(ctx context.Context, performance uuid.UUID, block in
 		return nil, ErrBadRequest.because("an id is the zero UUID")
 	}
 	var seats []int16
-	_, err := s.lookAt(ctx, performance, block, look{enough: func(b Block) bool {
+	_, err := s.lookAt(ctx, performance, block, look{id: order, enough: func(b Block) bool {
 		seats = nil
 		for _, seat := range b.Seats {
 			if seat.Order == order {

@@ -459,6 +459,34 @@ func TestHoldBestForACrowd(t *testing.T) {
 	}
 }
 
+// The same call again gives the same seats, also when better ones have become free.
+func TestHoldBestRepeated(t *testing.T) {
+	s, _, _, p := house(t)
+	ctx := t.Context()
+	first := uuid.New()
+	block, seats, _, err := s.HoldBest(ctx, p, 2, "", false, first, time.Minute, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold := uuid.New()
+	wantBlock, want, _, err := s.HoldBest(ctx, p, 2, "", false, hold, time.Minute, nil)
+	if err != nil || slices.Equal(want, seats) {
+		t.Fatalf("%v, %v", want, err)
+	}
+	if err := s.Release(ctx, p, block, seats, first); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		block, seats, _, err = s.HoldBest(ctx, p, 2, "", false, hold, time.Minute, nil)
+		if err != nil || block != wantBlock || !slices.Equal(seats, want) {
+			t.Fatalf("repeated: block %d %v, %v; want block %d %v", block, seats, err, wantBlock, want)
+		}
+	}
+	if _, held, _, err := s.Counts(ctx, p); err != nil || held != 2 {
+		t.Errorf("%d seats are held, %v", held, err)
+	}
+}
+
 // An import that is cut off goes on where it was, in another process, without being asked.
 func TestImportResumes(t *testing.T) {
 	c := newClock()

@@ -4,7 +4,6 @@ package cqlstock_test
 
 import (
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,20 +31,6 @@ func options(t testing.TB) cqlstock.Options {
 	return opt
 }
 
-// rounds multiplies the races and lost answers: 20 for a thorough run of some minutes.
-func rounds(t *testing.T) int {
-	t.Helper()
-	s := os.Getenv("STANCHION_TEST_ROUNDS")
-	if s == "" {
-		return 1
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		t.Fatalf("STANCHION_TEST_ROUNDS=%q is not a number above 0", s)
-	}
-	return n
-}
-
 func TestConformance(t *testing.T) {
 	s, err := cqlstock.Open(options(t))
 	if err != nil {
@@ -55,6 +40,6 @@ func TestConformance(t *testing.T) {
 	stocktest.Run(t, stocktest.Harness{
 		Store: s, Shared: true, Now: time.Now,
 		Pass:  func(d time.Duration) { <-time.After(d) }, // leases end by the server's clock
-		Races: 256 * rounds(t), Together: 128, Unknowns: 250 * rounds(t),
+		Races: 256 * stocktest.Rounds(t), Together: 128, Unknowns: 250 * stocktest.Rounds(t),
 	})
 }

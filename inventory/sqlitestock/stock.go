@@ -167,16 +167,14 @@ func (s *Stock) write() {
 			}
 		}
 		group = slices.DeleteFunc(group, func(j *job) bool { return !j.claimed.CompareAndSwap(false, true) })
-		if err := s.transact(group); err != nil && !errors.As(err, new(errCommit)) && len(group) > 1 {
-			// Rolled back. One of them is at fault; the others must not suffer.
-			for _, j := range group {
+		err := s.transact(group)
+		for _, j := range group {
+			if err != nil && len(group) > 1 && !errors.As(err, new(errCommit)) {
+				// Rolled back. One of them is at fault; the others must not suffer.
 				j.done <- s.transact([]*job{j})
+				continue
 			}
-			continue
-		} else {
-			for _, j := range group {
-				j.done <- err
-			}
+			j.done <- err
 		}
 	}
 }

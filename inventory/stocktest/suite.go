@@ -3,7 +3,9 @@ package stocktest
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -45,6 +47,21 @@ func Run(t *testing.T, h Harness) {
 	t.Run("lost answers", func(t *testing.T) { testLostAnswers(t, h) })
 	t.Run("a read settles nothing", func(t *testing.T) { testReadSettlesNothing(t, h) })
 	t.Run("overlapping herd", func(t *testing.T) { testOverlaps(t, h) })
+}
+
+// Rounds is the factor by which callers multiply Races and Unknowns: 1, or what STANCHION_TEST_ROUNDS says. 20 makes a
+// thorough run of some minutes.
+func Rounds(t *testing.T) int {
+	t.Helper()
+	s := os.Getenv("STANCHION_TEST_ROUNDS")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("STANCHION_TEST_ROUNDS=%q is not a number above 0", s)
+	}
+	return n
 }
 
 // block is a block under test, with the version the tests expect next.
