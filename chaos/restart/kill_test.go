@@ -52,7 +52,8 @@ func (d *demo) start() {
 		"--listeners.operations.address="+d.address(2), "--listeners.provider.address="+d.address(3),
 		"--demo.fans=0", "--demo.stadium=false", "--log.level=info",
 		"--set=rooms.onsale.opening.opens_in_s=4", "--set=rooms.onsale.cap=40", "--set=rooms.onsale.rate_per_second=10",
-		"--set=rooms.onsale.idle_s=20", "--set=rooms.onsale.first_lease_s=10")
+		"--set=rooms.onsale.idle_s=20", "--set=rooms.onsale.first_lease_s=10",
+		"--set=seats.hold_s=60", "--set=core.order_pay_s=60") // so that an order whose fan has gone ends within the audit
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	began := time.Now()
@@ -83,12 +84,15 @@ func (d *demo) kill() {
 
 func TestKill(t *testing.T) {
 	t.Logf("repeat with: go test -tags kill -run TestKill ./chaos/restart -args -seed=%d -kills=%d -fans=%d", *seed, *kills, *fans)
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "stanchion-kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	binary := filepath.Join(dir, "stanchion")
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/stanchion-queue/stanchion/cmd/stanchion").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	log, err := os.CreateTemp("", "stanchion-kill-*.log")
+	log, err := os.Create(filepath.Join(dir, "demo.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +106,7 @@ func TestKill(t *testing.T) {
 		l.Close()
 	}
 	d.start()
-	defer func() { d.kill() }()
+	defer d.kill()
 
 	ledger := NewLedger()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
@@ -163,7 +167,7 @@ func TestKill(t *testing.T) {
 	}
 
 	s := &server{base: "http://" + d.address(0), room: "onsale"}
-	settleBy := time.Now().Add(60 * time.Second) // every order ends within a minute of the last fault
+	settleBy := time.Now().Add(150 * time.Second) // every order ends within its time to pay and a minute
 	var losses []string
 	for {
 		if losses, err = ledger.Audit(s, time.Now()); err != nil {
@@ -178,9 +182,12 @@ func TestKill(t *testing.T) {
 		t.Error("LOST: " + l)
 	}
 	if t.Failed() {
-		t.Logf("the demo's log is %s", log.Name())
-	} else {
-		os.Remove(log.Name())
+		t.Logf("data, log and program are kept in %s", dir)
+		return
+	}
+	d.kill()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Error(err)
 	}
 }
 

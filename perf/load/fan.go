@@ -41,6 +41,7 @@ type fan struct {
 	client  *fasthttp.HostClient
 	cookies map[string]string
 	called  time.Time // when the fan first knew
+	inside  bool      // has been let in
 }
 
 func newFan(c *crowd, p plan) *fan {
@@ -208,6 +209,7 @@ func (f *fan) evening(ctx context.Context) (Outcome, error) {
 			return AbsentFan, nil
 		}
 	}
+	f.inside = true
 	f.report.waited(time.Since(joined))
 	f.witness(Fact{Kind: FactPass, Text: f.cookies["stanchion-pass-"+f.Room]})
 	return f.shop(ctx)
@@ -234,6 +236,12 @@ func (f *fan) patient(ctx context.Context, q request) (*answer, error) {
 		a, err := f.do(ctx, q)
 		wait := time.Second
 		switch {
+		case err == nil && a.status == 503 && a.decision == "wait" && f.inside:
+			// Quiet for too long, or the server forgot a renewal when it was killed: come in again as a person would.
+			if err := f.comeBack(ctx); err != nil {
+				return nil, err
+			}
+			continue
 		case err == nil && a.status != 429 && a.status < 500:
 			return a, nil
 		case err == nil:
@@ -249,6 +257,21 @@ func (f *fan) patient(ctx context.Context, q request) (*answer, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// comeBack is what a fan does whose pass has run out: open the page again, and wait if need be.
+func (f *fan) comeBack(ctx context.Context) error {
+	f.inside = false
+	defer func() { f.inside = true }()
+	in, err := f.arrive(ctx)
+	if err == nil && !in {
+		f.absent = false
+		in, err = f.waitByScript(ctx)
+	}
+	if err == nil && !in {
+		err = errors.New("the place inside is lost")
+	}
+	return err
 }
 
 type placeAnswer struct {
