@@ -25,6 +25,7 @@ import (
 // exchange is one request and what has been found out about it on its way. Steps get it instead of fasthttp's context.
 type exchange struct {
 	s    *Server
+	live *live
 	ctx  *fasthttp.RequestCtx
 	conn *guard.Conn
 	req  *guard.Request
@@ -92,7 +93,7 @@ func (s *headSeed) plant(h *fasthttp.ResponseHeader, date []byte) {
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	x := exchanges.Get().(*exchange) //nolint:forcetypeassert // the pool holds nothing else
 	conn := ctx.Conn().(*guard.Conn) //nolint:forcetypeassert // our listener makes no other connection
-	*x = exchange{s: s, ctx: ctx, conn: conn, req: conn.Request(), now: s.o.Now(), scratch: x.scratch[:0], head: x.head}
+	*x = exchange{s: s, live: s.live.Load(), ctx: ctx, conn: conn, req: conn.Request(), now: s.o.Now(), scratch: x.scratch[:0], head: x.head}
 	x.head.plant(&ctx.Response.Header, x.date())
 	x.client, x.trusted = s.clientOf(conn.Peer().Addr(), x.req)
 	x.secure = conn.TLS() || x.trusted && string(x.req.Get(guard.FieldXForwardedProto)) == "https"

@@ -213,7 +213,7 @@ func (s *Server) clientOf(peer netip.Addr, r *guard.Request) (client netip.Addr,
 }
 
 func (s *Server) isHop(a netip.Addr) bool {
-	for _, p := range s.o.TrustedHops {
+	for _, p := range s.live.Load().o.TrustedHops {
 		if p.Contains(a) {
 			return true
 		}

@@ -26,7 +26,7 @@ func (s *Server) handle(x *exchange) {
 		s.serveOwn(x, rest)
 		return
 	}
-	route, ambiguous := s.routes.lookup(x.req)
+	route, ambiguous := x.live.routes.lookup(x.req)
 	if ambiguous {
 		x.refuse(guard.ErrTargetAmbiguous)
 		return
@@ -62,16 +62,16 @@ func (x *exchange) refuse(ref *guard.Refusal) {
 
 // allowNetwork takes the request from the budget of the client's network.
 func (s *Server) allowNetwork(x *exchange) bool {
-	if s.networks == nil {
+	if x.live.networks == nil {
 		return true
 	}
-	v := s.networks.Allow(s.networkKey(s.networks, x), 1, x.now)
-	return v.OK || s.tooMany(x, "network", s.networks, v)
+	v := x.live.networks.Allow(s.networkKey(x.live.networks, x), 1, x.now)
+	return v.OK || s.tooMany(x, "network", x.live.networks, v)
 }
 
 // allowOutside takes a request without a pass from the process-wide budget.
 func (s *Server) allowOutside(x *exchange) bool {
-	if s.outside == nil || s.outside.AllowN(x.now, 1) {
+	if x.live.outside == nil || x.live.outside.AllowN(x.now, 1) {
 		return true
 	}
 	return s.tooMany(x, "outside", nil, limit.Verdict{RetryAfter: 1e9})
@@ -79,24 +79,24 @@ func (s *Server) allowOutside(x *exchange) bool {
 
 // allowJoin takes a new place from the budget of the client's network.
 func (s *Server) allowJoin(x *exchange) bool {
-	if s.joins == nil {
+	if x.room.joins == nil {
 		return true
 	}
-	v := s.joins.Allow(s.networkKey(s.joins, x), 1, x.now)
-	return v.OK || s.tooMany(x, "join", s.joins, v)
+	v := x.room.joins.Allow(s.networkKey(x.room.joins, x), 1, x.now)
+	return v.OK || s.tooMany(x, "join", x.room.joins, v)
 }
 
 // allowSession takes the request from its session's budget. A page's own parts cost a quarter.
 func (s *Server) allowSession(x *exchange) bool {
-	if s.sessions == nil {
+	if x.room.sessions == nil {
 		return true
 	}
 	cost := x.route.cost
 	if subResource(x.req) {
 		cost /= 4
 	}
-	v := s.sessions.Allow(s.sessions.KeyString(x.claims.Session), cost, x.now)
-	return v.OK || s.tooMany(x, "session", s.sessions, v)
+	v := x.room.sessions.Allow(x.room.sessions.KeyString(x.claims.Session), cost, x.now)
+	return v.OK || s.tooMany(x, "session", x.room.sessions, v)
 }
 
 func (s *Server) networkKey(l *limit.Limiter, x *exchange) uint64 {

@@ -13,6 +13,7 @@ type metrics struct {
 	seconds       *prometheus.HistogramVec
 	refused       *prometheus.CounterVec
 	droppedConns  *prometheus.CounterVec
+	brokenConns   *prometheus.CounterVec
 	limited       *prometheus.CounterVec
 	shed          *prometheus.CounterVec
 	admitted      *prometheus.CounterVec
@@ -33,6 +34,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"decision"}),
 		refused:      counter("refused_total", "Requests refused as HTTP, by reason.", "reason"),
 		droppedConns: counter("connections_dropped_total", "Connections closed at once for being over a cap.", "cap"),
+		brokenConns:  counter("connections_broken_total", "Connections that ended before their first request, by what failed.", "reason"),
 		limited:      counter("limited_total", "Requests over a rate limit.", "limit"),
 		shed:         counter("shed_total", "Requests turned away because their origin was full.", "upstream", "priority"),
 		admitted:     counter("admitted_total", "Fans let in through this edge.", "room", "way"),
@@ -44,7 +46,7 @@ func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "stanchion", Subsystem: "edge", Name: "panics_total", Help: "Requests whose handler panicked."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.seconds, m.refused, m.droppedConns, m.limited, m.shed, m.admitted, m.originErrors, m.originSeconds, m.panics, stateCollector{s},
+		m.requests, m.seconds, m.refused, m.droppedConns, m.brokenConns, m.limited, m.shed, m.admitted, m.originErrors, m.originSeconds, m.panics, stateCollector{s},
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -54,6 +56,8 @@ func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) dropped(cap string) { m.droppedConns.WithLabelValues(cap).Inc() }
+
+func (m *metrics) broken(reason string) { m.brokenConns.WithLabelValues(reason).Inc() }
 
 func (m *metrics) upstream(name string, took time.Duration) {
 	m.originSeconds.WithLabelValues(name).Observe(took.Seconds())
@@ -77,6 +81,7 @@ var (
 	descKnownMax = prometheus.NewDesc("stanchion_edge_known_passes_limit", "Verified passes remembered at most.", nil, nil)
 	descLimit    = prometheus.NewDesc("stanchion_edge_origin_concurrency_limit", "Requests in flight the origin is trusted with at the moment.", []string{"upstream"}, nil)
 	descInflight = prometheus.NewDesc("stanchion_edge_origin_inflight", "Requests in flight to the origin.", []string{"upstream"}, nil)
+	descWaiting  = prometheus.NewDesc("stanchion_edge_origin_waiting", "Requests that wait for a slot of the origin.", []string{"upstream"}, nil)
 	descBase     = prometheus.NewDesc("stanchion_edge_origin_base_seconds", "Latency of the origin at rest.", []string{"upstream"}, nil)
 	descRetries  = prometheus.NewDesc("stanchion_edge_origin_retries_total", "Requests tried on another target.", []string{"upstream", "allowed"}, nil)
 	descReplaced = prometheus.NewDesc("stanchion_edge_origin_replaced_connections_total", "Idle connections found dead before use.", []string{"upstream"}, nil)
@@ -85,7 +90,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descBase, descRetries, descReplaced, descHealthy} {
+	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descWaiting, descBase, descRetries, descReplaced, descHealthy} {
 		ch <- d
 	}
 }
@@ -104,10 +109,11 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUpgrades, float64(s.upgrades.count()))
 	gauge(descKnown, float64(s.known.size()))
 	gauge(descKnownMax, float64(s.o.KnownPasses))
-	for name, o := range s.origins {
+	for name, o := range s.live.Load().origins {
 		st, ps := o.shed.State(), o.pool.Stats()
 		gauge(descLimit, st.Limit, name)
 		gauge(descInflight, float64(st.Inflight), name)
+		gauge(descWaiting, float64(st.Waiting), name)
 		gauge(descBase, st.BaseS, name)
 		count(descRetries, ps.Retries, name, strconv.FormatBool(true))
 		count(descRetries, ps.RetriesDenied, name, strconv.FormatBool(false))

@@ -31,6 +31,8 @@ type Options struct {
 	// TrustedHops are the networks of proxies in front of the edge. Only from them are Forwarded and X-Forwarded-* (client
 	// address, scheme, host), X-Request-Id and traceparent believed; they are also exempt from per-network connection caps.
 	TrustedHops []netip.Prefix
+	// ProxyProtocol expects a PROXY protocol head, version 1 or 2, on connections from TrustedHops, and believes it.
+	ProxyProtocol bool
 
 	// Routes in order; the first match wins. A request that matches none is answered 404.
 	Routes []Route
@@ -77,6 +79,9 @@ type RoomOptions struct {
 	Organiser string
 	// ReturnWithin is how long a fan who is called has to come; the page counts it down. Default 120 s.
 	ReturnWithin time.Duration
+	// Limits of this room; values of 0 are those of Options.Limits.
+	JoinPerSecond, JoinBurst       float64
+	SessionPerSecond, SessionBurst float64
 	// Account reads the account (`sub`) from a request's account token, for rooms that ask for one. It gets the value of a
 	// named cookie or header through get. Nil: no accounts.
 	Account func(cookie, header func(name string) string) (sub string, ok bool)
@@ -146,10 +151,10 @@ type Limits struct {
 	// Requests per client network (IPv4 /24, IPv6 /48).
 	NetworkPerSecond float64 // default 500; below 0: no limit
 	NetworkBurst     float64 // default 2000
-	// New places (joins and entries) per client network.
+	// New places (joins and entries) per client network and room.
 	JoinPerSecond float64 // default 20; below 0: no limit
 	JoinBurst     float64 // default 600
-	// Requests per admitted session; sub-resources cost a quarter.
+	// Requests per admitted session of a room; sub-resources cost a quarter.
 	SessionPerSecond float64 // default 5; below 0: no limit
 	SessionBurst     float64 // default 40
 	// Requests of the whole process per second that are not made with a pass. Default 0: no limit.

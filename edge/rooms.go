@@ -49,7 +49,7 @@ func (s *Server) serveOwn(x *exchange, rest []byte) {
 		}
 	case strings.HasPrefix(path, "rooms/"):
 		name, tail, ok := strings.Cut(path[len("rooms/"):], "/")
-		room := s.rooms[name]
+		room := x.live.rooms[name]
 		if room == nil {
 			x.decide("", "")
 			x.problem(problemUnknownRoom)
@@ -489,7 +489,7 @@ func (s *Server) claim(x *exchange, in input) {
 func (s *Server) callClaim(x *exchange, ticket, proof string, wait bool) (line.Grant, line.Place, error) {
 	d := callTimeout
 	if wait {
-		d = s.o.Timeouts.Claim
+		d = x.live.o.Timeouts.Claim
 	}
 	ctx, cancel := s.call(x, d)
 	defer cancel()

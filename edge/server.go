@@ -1,11 +1,13 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,23 +24,20 @@ import (
 
 // Server is one edge. Its methods are safe for concurrent use.
 type Server struct {
-	o       Options
-	log     *slog.Logger
-	routes  routes
-	origins map[string]*origin
-	rooms   map[string]*roomServer
-	known   *known
-	pages   *waitpage.Pages
-
-	networks *limit.Limiter // nil: no limit
-	joins    *limit.Limiter
-	sessions *limit.Limiter
-	outside  *rate.Limiter
+	o     Options // those that hold until the end; see live for the others
+	log   *slog.Logger
+	live  atomic.Pointer[live]
+	known *known
+	pages *waitpage.Pages
 
 	http     *fasthttp.Server
 	listener *guard.Listener
 	metrics  *metrics
 	access   *accessLog
+
+	mu         sync.Mutex      // of reloads
+	health     context.Context // of health checks; nil before Run
+	background sync.WaitGroup
 
 	upgrades upgrades
 	base     context.Context // of calls into rooms; ends when a drain is over
@@ -46,11 +45,24 @@ type Server struct {
 	draining atomic.Bool
 }
 
+// live is what a reload changes as one: a request sees one live from its beginning to its end.
+type live struct {
+	o       Options
+	routes  routes
+	origins map[string]*origin
+	rooms   map[string]*roomServer
+
+	networks *limit.Limiter // nil: no limit
+	outside  *rate.Limiter
+}
+
 // origin is an upstream with its concurrency limit.
 type origin struct {
 	name string
+	of   Upstream
 	pool *upstream.Pool
 	shed *shed.Limiter
+	stop context.CancelFunc // ends its health checks; nil until they run
 }
 
 // roomServer is a room as the edge serves it.
@@ -59,6 +71,9 @@ type roomServer struct {
 	name   string
 	plain  cookieNames
 	secure cookieNames
+
+	joins    *limit.Limiter // nil: no limit
+	sessions *limit.Limiter
 }
 
 func (r *roomServer) cookies(secure bool) *cookieNames {
@@ -75,50 +90,13 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("edge options: %w", err)
 	}
-	s := &Server{o: o, log: o.Logger, origins: map[string]*origin{}, rooms: map[string]*roomServer{}}
+	s := &Server{o: o, log: o.Logger, known: newKnown(o.Passes, o.KnownPasses)}
 	s.base, s.stop = context.WithCancel(context.Background())
-
-	for name, u := range o.Upstreams {
-		pool, err := upstream.New(upstream.Options{
-			Name: name, Targets: u.Targets, TLS: u.TLS, ResponseTimeout: u.ResponseTimeout, StallTimeout: u.StallTimeout,
-			ConnectTimeout: u.ConnectTimeout, IdleTimeout: u.IdleTimeout, MaxConns: 4 * u.MaxConcurrent,
-			HealthPath: u.HealthPath, HealthEvery: u.HealthEvery, Logger: o.Logger,
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.origins[name] = &origin{name: name, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent})}
+	l, err := s.makeLive(o, &live{})
+	if err != nil {
+		return nil, err
 	}
-	for name, r := range o.Rooms {
-		s.rooms[name] = &roomServer{RoomOptions: r, name: name, plain: namesFor(name, false), secure: namesFor(name, true)}
-	}
-	for _, r := range o.Routes {
-		t := &route{Route: r, upstream: s.origins[r.Upstream], room: s.rooms[r.Room], cost: r.Cost}
-		t.host = lowerASCII(r.Host)
-		if t.cost == 0 {
-			t.cost = 1
-		}
-		if t.MaxBody == 0 {
-			t.MaxBody = o.Limits.BodyBytes
-		}
-		for _, m := range r.Methods {
-			g := guard.ParseMethod(m)
-			if g == guard.MethodNone {
-				return nil, fmt.Errorf("edge options: route with method %q: not a method the edge serves", m)
-			}
-			t.methods |= 1 << g
-		}
-		s.routes = append(s.routes, t)
-	}
-	s.known = newKnown(o.Passes, o.KnownPasses)
-
-	now := o.Now()
-	s.networks = newLimiter(o.Limits.NetworkPerSecond, o.Limits.NetworkBurst, o.Limits.Keys, now)
-	s.joins = newLimiter(o.Limits.JoinPerSecond, o.Limits.JoinBurst, o.Limits.Keys, now)
-	s.sessions = newLimiter(o.Limits.SessionPerSecond, o.Limits.SessionBurst, o.Limits.Keys, now)
-	if r := o.Limits.OutsidePerSecond; r > 0 {
-		s.outside = rate.NewLimiter(rate.Limit(r), max(1, int(r)))
-	}
+	s.live.Store(l)
 	if s.pages, err = waitpage.New(o.Prefix); err != nil {
 		return nil, fmt.Errorf("prepare pages: %w", err)
 	}
@@ -137,6 +115,10 @@ func New(o Options) (*Server, error) {
 		Limits:   guard.Limits{HeadBytes: o.Limits.HeadBytes, Fields: o.Limits.Headers, TargetBytes: o.Limits.TargetBytes, BodyBytes: o.Limits.BodyBytes},
 		Timeouts: guard.Timeouts{Idle: o.Timeouts.Idle, Head: o.Timeouts.Head, Body: o.Timeouts.Body, Write: o.Timeouts.Write},
 		Refused:  s.refused,
+		Broken:   s.metrics.broken,
+	}
+	if o.ProxyProtocol {
+		cfg.Proxied = s.isHop
 	}
 	if o.TLS != nil {
 		cfg.TLS = o.TLS.Clone()
@@ -144,7 +126,7 @@ func New(o Options) (*Server, error) {
 		cfg.TLS.MinVersion = max(cfg.TLS.MinVersion, 0x0303)
 	}
 	s.listener = guard.NewListener(inner, cfg, guard.Caps{
-		Total: o.Limits.Connections, PerNetwork: o.Limits.ConnectionsPerNetwork, Exempt: o.TrustedHops, Dropped: s.metrics.dropped,
+		Total: o.Limits.Connections, PerNetwork: o.Limits.ConnectionsPerNetwork, Exempt: s.isHop, Dropped: s.metrics.dropped,
 	})
 	s.http = &fasthttp.Server{
 		Handler:                       s.serve,
@@ -164,11 +146,112 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func newLimiter(perSecond, burst float64, keys int, now time.Time) *limit.Limiter {
-	if perSecond < 0 {
-		return nil
+// makeLive prepares what can change while the edge runs. Of old it keeps the upstreams that have not changed, with their
+// connections and measurements, and the memory of the limiters.
+func (s *Server) makeLive(o Options, old *live) (*live, error) {
+	l := &live{o: o, origins: map[string]*origin{}, rooms: map[string]*roomServer{}}
+	for name, u := range o.Upstreams {
+		if was := old.origins[name]; was != nil && reflect.DeepEqual(was.of, u) {
+			l.origins[name] = was
+			continue
+		}
+		pool, err := upstream.New(upstream.Options{
+			Name: name, Targets: u.Targets, TLS: u.TLS, ResponseTimeout: u.ResponseTimeout, StallTimeout: u.StallTimeout,
+			ConnectTimeout: u.ConnectTimeout, IdleTimeout: u.IdleTimeout, MaxConns: 4 * u.MaxConcurrent,
+			HealthPath: u.HealthPath, HealthEvery: u.HealthEvery, Logger: o.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		l.origins[name] = &origin{name: name, of: u, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent})}
 	}
-	return limit.New(limit.Rate{PerSecond: perSecond, Burst: burst}, keys, now)
+	now := s.o.Now()
+	for name, r := range o.Rooms {
+		was := old.rooms[name]
+		if was == nil {
+			was = &roomServer{}
+		}
+		l.rooms[name] = &roomServer{
+			RoomOptions: r, name: name, plain: namesFor(name, false), secure: namesFor(name, true),
+			joins:    newLimiter(was.joins, cmp.Or(r.JoinPerSecond, o.Limits.JoinPerSecond), cmp.Or(r.JoinBurst, o.Limits.JoinBurst), s.o.Limits.Keys, now),
+			sessions: newLimiter(was.sessions, cmp.Or(r.SessionPerSecond, o.Limits.SessionPerSecond), cmp.Or(r.SessionBurst, o.Limits.SessionBurst), s.o.Limits.Keys, now),
+		}
+	}
+	for i, r := range o.Routes {
+		t := &route{Route: r, host: lowerASCII(r.Host), upstream: l.origins[r.Upstream], room: l.rooms[r.Room], cost: r.Cost}
+		if t.cost == 0 {
+			t.cost = 1
+		}
+		if t.MaxBody == 0 {
+			t.MaxBody = o.Limits.BodyBytes
+		}
+		for _, m := range r.Methods {
+			g := guard.ParseMethod(m)
+			if g == guard.MethodNone {
+				return nil, fmt.Errorf("edge options: route %d: method %q is not one the edge serves", i, m)
+			}
+			t.methods |= 1 << g
+		}
+		l.routes = append(l.routes, t)
+	}
+	l.networks = newLimiter(old.networks, o.Limits.NetworkPerSecond, o.Limits.NetworkBurst, s.o.Limits.Keys, now)
+	if r := o.Limits.OutsidePerSecond; r > 0 {
+		l.outside = rate.NewLimiter(rate.Limit(r), max(1, int(r)))
+	}
+	return l, nil
+}
+
+// newLimiter keeps an old limiter's memory of who has used what.
+func newLimiter(old *limit.Limiter, perSecond, burst float64, keys int, now time.Time) *limit.Limiter {
+	r := limit.Rate{PerSecond: perSecond, Burst: burst}
+	switch {
+	case perSecond < 0:
+		return nil
+	case old != nil:
+		old.SetRate(r)
+		return old
+	}
+	return limit.New(r, keys, now)
+}
+
+// Reload swaps the routes, upstreams, rooms, trusted hops, rate limits and the claim timeout for those of o, all at once or,
+// with an error, not at all. Requests under way go on with the old. What else differs in o is ignored: it needs a new edge.
+func (s *Server) Reload(o Options) error {
+	o.Listener, o.Address = s.o.Listener, s.o.Address
+	o.Logger, o.Registerer, o.Passes, o.JWKS, o.Now = s.o.Logger, s.o.Registerer, s.o.Passes, s.o.JWKS, s.o.Now
+	o, err := o.withDefaults()
+	if err != nil {
+		return fmt.Errorf("edge options: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.live.Load()
+	l, err := s.makeLive(o, old)
+	if err != nil {
+		return err
+	}
+	s.runPools(l)
+	s.live.Store(l)
+	for name, was := range old.origins {
+		if l.origins[name] != was && was.stop != nil {
+			was.stop()
+		}
+	}
+	return nil
+}
+
+// runPools starts the health checks of origins that have none yet, once Run has been called. The caller holds mu.
+func (s *Server) runPools(l *live) {
+	if s.health == nil {
+		return
+	}
+	for _, o := range l.origins {
+		if o.stop == nil {
+			var ctx context.Context
+			ctx, o.stop = context.WithCancel(s.health)
+			s.background.Go(func() { o.pool.Run(ctx) })
+		}
+	}
 }
 
 // Addr is the address the edge listens on.
@@ -178,11 +261,11 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // open request finish.
 func (s *Server) Run(ctx context.Context) error {
 	health, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
-	var background sync.WaitGroup
-	for _, o := range s.origins {
-		background.Go(func() { o.pool.Run(health) })
-	}
-	defer background.Wait()
+	s.mu.Lock()
+	s.health = health
+	s.runPools(s.live.Load())
+	s.mu.Unlock()
+	defer s.background.Wait()
 	defer stopHealth()
 
 	failed := make(chan error, 1)

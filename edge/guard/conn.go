@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 )
 
 // Timeouts against slow clients. All are positive.
@@ -37,9 +40,14 @@ type Config struct {
 	Limits   Limits
 	Timeouts Timeouts
 	TLS      *tls.Config
+	// Proxied says whose connections begin with a PROXY protocol head, version 1 or 2, that names the client. A connection of
+	// theirs without one is closed. Nil: nobody's.
+	Proxied func(peer netip.Addr) bool
 	// Refused is told of every refusal that Guard answered itself, and of the end of a connection in the middle of a head
 	// (ErrNotHTTP is not used for that). Nil: nobody.
 	Refused func(c *Conn, ref *Refusal)
+	// Broken is told of connections that ended before their first request: "proxy-protocol" or "tls". Nil: nobody.
+	Broken func(reason string)
 }
 
 // Conn is a connection whose requests are read by Guard. The server on top of it reads a constant stand-in for each head and
@@ -52,6 +60,7 @@ type Conn struct {
 	cfg      *Config
 	peer     netip.AddrPort
 	onClose  func()
+	recount  func(client netip.Addr) bool // counts the connection under another network; false: that one is full
 
 	buf        *[]byte // nil while idle
 	r, w       int     // unread bytes are (*buf)[r:w]
@@ -98,18 +107,19 @@ func (r *Request) standIn() string {
 
 // NewConn wraps a fresh connection.
 func NewConn(c net.Conn, cfg *Config) *Conn {
-	g := &Conn{Conn: c, raw: c, cfg: cfg}
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		g.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	if cfg.TLS != nil {
-		g.Conn = tls.Server(c, cfg.TLS)
-	}
-	return g
+	return &Conn{Conn: c, raw: c, cfg: cfg, peer: addrPort(c.RemoteAddr())}
 }
 
-// Peer is the other end of the TCP connection; the zero value when it is not TCP.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// Peer is the other end of the TCP connection, or the client that a PROXY protocol head named; the zero value when it is not TCP.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
 
 // TLS reports whether TLS ends here.
@@ -205,7 +215,11 @@ func (c *Conn) finish() bool {
 // next reads the next head. scratch is memory of the caller's to wait in while there is none of our own.
 func (c *Conn) next(scratch []byte) error {
 	if !c.shaken {
-		if err := c.handshake(); err != nil {
+		c.shaken = true
+		if reason := c.handshake(); reason != "" {
+			if c.cfg.Broken != nil {
+				c.cfg.Broken(reason)
+			}
 			return io.EOF
 		}
 	}
@@ -286,15 +300,65 @@ func (c *Conn) refuse(ref *Refusal) error {
 	return io.EOF
 }
 
-func (c *Conn) handshake() error {
-	c.shaken = true
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		return nil
+// handshake does what comes before the first request: the PROXY protocol's head, then TLS. It returns what went wrong.
+func (c *Conn) handshake() string {
+	proxied := c.cfg.Proxied != nil && c.cfg.Proxied(c.peer.Addr())
+	if !proxied && c.cfg.TLS == nil {
+		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeouts.Head)
-	defer cancel()
-	return t.HandshakeContext(ctx)
+	if c.raw.SetDeadline(time.Now().Add(c.cfg.Timeouts.Head)) != nil {
+		return "closed"
+	}
+	if proxied {
+		// A head has at most 536 bytes that matter; what follows it in the buffer belongs to the client.
+		br := bufio.NewReaderSize(c.raw, 536)
+		head, err := proxyproto.Read(br)
+		if err != nil {
+			return "proxy-protocol"
+		}
+		if a := addrPort(head.SourceAddr); !head.Command.IsLocal() && a.IsValid() {
+			c.peer = a
+			if c.recount != nil && !c.recount(a.Addr()) {
+				return "network"
+			}
+		}
+		c.Conn = &prefixed{Conn: c.raw, br: br}
+	}
+	if c.cfg.TLS != nil {
+		t := tls.Server(c.Conn, c.cfg.TLS)
+		c.Conn = t
+		ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeouts.Head)
+		defer cancel()
+		if t.HandshakeContext(ctx) != nil {
+			return "tls"
+		}
+	}
+	if c.raw.SetDeadline(time.Time{}) != nil {
+		return "closed"
+	}
+	return ""
+}
+
+// prefixed is a connection of which some bytes have been read ahead.
+type prefixed struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (p *prefixed) Read(b []byte) (int, error) {
+	if p.br.Buffered() > 0 {
+		return p.br.Read(b)
+	}
+	return p.Conn.Read(b)
+}
+
+// CloseWrite ends the writing side, where the connection can.
+func (p *prefixed) CloseWrite() error {
+	if w, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 // peek implements source.

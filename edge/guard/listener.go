@@ -25,8 +25,8 @@ func Network(a netip.Addr) netip.Prefix {
 type Caps struct {
 	Total      int
 	PerNetwork int
-	// Exempt are networks of trusted proxies, which stand for many clients.
-	Exempt []netip.Prefix
+	// Exempt says who is a trusted proxy, which stands for many clients. Nil: nobody.
+	Exempt func(netip.Addr) bool
 	// Dropped is told why a connection was closed at once: "total" or "network". Nil: nobody.
 	Dropped func(reason string)
 }
@@ -78,36 +78,54 @@ func (l *Listener) admit(c *Conn) string {
 		l.open.Add(-1)
 		return "total"
 	}
-	network := Network(c.peer.Addr())
-	counted := l.caps.PerNetwork > 0 && network.IsValid()
-	for _, p := range l.caps.Exempt {
-		if p.Contains(c.peer.Addr()) {
-			counted = false
-		}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held, ok := l.count(c.peer.Addr())
+	if !ok {
+		l.open.Add(-1)
+		return "network"
 	}
-	if counted {
+	closed := false
+	c.recount = func(client netip.Addr) bool {
 		l.mu.Lock()
-		n := l.nets[network]
-		if n >= l.caps.PerNetwork {
-			l.mu.Unlock()
-			l.open.Add(-1)
-			return "network"
+		defer l.mu.Unlock()
+		next, ok := l.count(client)
+		if !ok || closed {
+			l.uncount(next)
+			return false
 		}
-		l.nets[network] = n + 1
-		l.mu.Unlock()
+		l.uncount(held)
+		held = next
+		return true
 	}
 	c.onClose = func() {
 		l.open.Add(-1)
-		if !counted {
-			return
-		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if n := l.nets[network]; n > 1 {
-			l.nets[network] = n - 1
-		} else {
-			delete(l.nets, network)
-		}
+		closed = true
+		l.uncount(held)
 	}
 	return ""
+}
+
+// count counts a connection under its network and returns what to uncount: nothing when its network has no cap. ok is false
+// when the network is full. The caller holds mu.
+func (l *Listener) count(a netip.Addr) (held netip.Prefix, ok bool) {
+	if l.caps.PerNetwork <= 0 || !a.IsValid() || l.caps.Exempt != nil && l.caps.Exempt(a) {
+		return netip.Prefix{}, true
+	}
+	n := Network(a)
+	if l.nets[n] >= l.caps.PerNetwork {
+		return netip.Prefix{}, false
+	}
+	l.nets[n]++
+	return n, true
+}
+
+func (l *Listener) uncount(held netip.Prefix) {
+	if n, ok := l.nets[held]; ok && n > 1 {
+		l.nets[held] = n - 1
+	} else {
+		delete(l.nets, held)
+	}
 }
