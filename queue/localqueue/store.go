@@ -109,7 +109,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("localqueue: %w", err), f.close())
 	}
-	s.file, s.rooms, s.lastMs, s.wroteMs = f, rooms, last, last
+	s.file, s.rooms, s.lastMs, s.wroteMs = f, rooms, last+1, last
 	for _, r := range rooms {
 		s.resurrect(r)
 	}
