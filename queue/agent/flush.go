@@ -313,7 +313,11 @@ func (r *Room) build(gen string) *queue.Flush {
 	for id, try := range f.retries {
 		if _, twice := asked[id]; !twice && !try.due.After(wall) {
 			live := false
-			r.sessions.with(id, false, func(s *session) { live = s != nil && s.renewable(now) })
+			r.sessions.with(id, false, func(s *session) {
+				if live = s != nil && s.renewable(now); live {
+					s.maybeMs = max(s.maybeMs, now+set.IdleMs)
+				}
+			})
 			if !live {
 				delete(f.retries, id)
 				continue
@@ -373,11 +377,8 @@ func (r *Room) apply(ctx context.Context, fl queue.Flush, reply queue.FlushReply
 	f.registered = true
 	c := reply.Control
 	snap := r.snap.Load()
-	r.feed(reply.Feed, fl.Edge, c.StoreMs, snap.keepMs())
-	if n := len(reply.Feed); n > 0 {
-		f.cursor = reply.Feed[n-1].Position
-	}
 	r.confirm(reply.Leases, fl.Edge, c.StoreMs)
+	f.cursor = max(f.cursor, r.feed(reply.Feed, fl.Edge, c.StoreMs, snap.keepMs()))
 	r.outageReported(fl.Outage)
 	r.m.renewals.WithLabelValues(r.name).Add(float64(len(reply.Leases)))
 	r.retryUnconfirmed(fl.Renewals, reply.Leases, c.StoreMs)

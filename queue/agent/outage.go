@@ -131,7 +131,6 @@ func (r *Room) heal() {
 			if s.alone && s.home && s.renewable(now) {
 				sh.wish(s, now)
 			}
-			s.alone = false
 			if s.ended {
 				s.home = false
 			}
@@ -200,7 +199,8 @@ func (r *Room) answerAlone(p *parked, out outcome) {
 func (r *Room) reclaim(o *outage, nowMs int64) {
 	freed := 0
 	r.sessions.each(func(s *session) bool {
-		if !s.home || s.endMs <= o.markMs || s.endMs > nowMs {
+		// A renewal whose answer was lost may have reached the store: the place is as long as that not ours to give.
+		if end := max(s.endMs, s.maybeMs); !s.home || s.endMs <= o.markMs || end > nowMs {
 			return true
 		}
 		s.home = false

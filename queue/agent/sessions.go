@@ -24,6 +24,7 @@ type session struct {
 	id        line.SessionID
 	endMs     int64 // lease end: confirmed by the store, or prolonged alone in an outage; 0: not known here
 	stayMs    int64
+	maybeMs   int64 // lease end that the store may have given, though no answer said so
 	passMs    int64 // end of the longest-lived pass seen here
 	keepMs    int64 // remembered until then, when it has ended
 	grantedMs int64 // when the lease was last confirmed or granted
@@ -112,6 +113,7 @@ func (t *sessions) takeWishes(nowMs, untilMs int64) []queue.Renewal {
 				if !s.renewable(nowMs) {
 					continue
 				}
+				s.maybeMs = max(s.maybeMs, untilMs)
 				out = append(out, queue.Renewal{Session: id, UntilMs: untilMs})
 			}
 		}
@@ -208,7 +210,7 @@ func (r *Room) Use(c pass.Claims, wall time.Time) line.Use {
 		}
 		grant = &g
 		sh.mu.Lock()
-		s.grant = grant
+		s.grant, s.passMs = grant, max(s.passMs, passMs)
 		sh.mu.Unlock()
 	}
 	return line.Use{Alive: true, Renewed: grant}
@@ -239,7 +241,7 @@ func (r *Room) admitted(c queue.Claim, res queue.ClaimResult, nowMs int64) {
 		if res.EndMs > s.endMs {
 			s.endMs = res.EndMs
 		}
-		s.grantedMs = nowMs
+		s.grantedMs, s.passMs = nowMs, max(s.passMs, passEnd(res.EndMs))
 		if !res.Again { // a repeat leaves the session with the home it had
 			s.home = true
 		}
@@ -264,16 +266,24 @@ func (r *Room) confirm(leases []queue.Lease, inc line.Incarnation, nowMs int64) 
 		}
 		r.sessions.with(l.Session, true, func(s *session) {
 			s.home = l.Home == inc
-			if s.home {
-				s.endMs, s.stayMs, s.grantedMs, s.outage = l.EndMs, l.StayMs, nowMs, nil
+			if !s.home {
+				return
 			}
+			s.stayMs, s.grantedMs, s.outage, s.maybeMs = l.StayMs, nowMs, nil, l.EndMs
+			if s.alone && s.endMs > l.EndMs {
+				return // an answer to what was asked before the session was prolonged alone
+			}
+			s.endMs, s.alone = l.EndMs, false
 		})
 	}
 }
 
-// feed applies entries of the end feed.
-func (r *Room) feed(entries []queue.FeedEntry, inc line.Incarnation, nowMs, keepMs int64) {
+// feed applies entries of the end feed and returns the position up to which it did. A session that was prolonged without the store may
+// not move away before the store has heard of that: its new home would free the place while our pass lives. So the feed is
+// read again from there once the renewal is confirmed.
+func (r *Room) feed(entries []queue.FeedEntry, inc line.Incarnation, nowMs, keepMs int64) (applied int64) {
 	for _, e := range entries {
+		hold := false
 		switch e.Kind {
 		case queue.FeedEnded:
 			r.sessions.with(e.Session, true, func(s *session) {
@@ -281,15 +291,25 @@ func (r *Room) feed(entries []queue.FeedEntry, inc line.Incarnation, nowMs, keep
 				s.keepMs = nowMs + keepMs
 			})
 		case queue.FeedMoved:
-			if e.NewHome != inc {
-				r.sessions.with(e.Session, false, func(s *session) {
-					if s != nil {
-						s.home = false
-					}
-				})
+			if e.NewHome == inc {
+				break
 			}
+			r.sessions.with(e.Session, false, func(s *session) {
+				switch {
+				case s == nil:
+				case s.home && s.alone && s.renewable(nowMs):
+					hold = true
+				default:
+					s.home = false
+				}
+			})
 		}
+		if hold {
+			break
+		}
+		applied = e.Position
 	}
+	return applied
 }
 
 // sweep forgets sessions that are over. An ended one is remembered for as long as a pass of it may live somewhere.

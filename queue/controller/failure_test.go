@@ -2,6 +2,8 @@ package controller_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -654,4 +656,41 @@ func TestClone(t *testing.T) {
 			return err == nil && p.Known
 		})
 	})
+}
+
+// Random cuts of edges, controllers and everything at once, with fans who change edges: never one too many inside, and after the last
+// fault the line drains.
+func TestRandomFaults(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := volatile(t)
+				defer store.Close()
+				b := newBusy(t, store, func(s *room.Settings) { s.OutageBoundS = 40 })
+				b.c.roams = 0.15
+				rnd := rand.New(rand.NewPCG(seed, 99))
+				wg := b.c.send(t.Context(), 500, 20*time.Second, 100+seed)
+				time.Sleep(30 * time.Second)
+				names := []string{"c1", "c2", "e1", "e2", "e3"}
+				for range 8 {
+					switch rnd.IntN(3) {
+					case 0:
+						b.all(true)
+						time.Sleep(time.Duration(rnd.IntN(60_000)) * time.Millisecond)
+						b.all(false)
+					default:
+						for range 1 + rnd.IntN(3) {
+							b.cables[names[rnd.IntN(len(names))]].down.Store(true)
+						}
+						time.Sleep(time.Duration(rnd.IntN(60_000)) * time.Millisecond)
+						b.all(false)
+					}
+					time.Sleep(time.Duration(rnd.IntN(8_000)) * time.Millisecond)
+				}
+				b.waitDone(500, 8*time.Minute)
+				wg.Wait()
+				b.c.check(60)
+			})
+		})
+	}
 }
