@@ -6,7 +6,7 @@
 // answer is lost is unknown, and the caller settles it with a fence.
 //
 // The region that owns a performance writes with LOCAL_SERIAL, which does not protect against writers in another data
-// centre: exactly one region may own a performance.
+// centre: exactly one region may own a performance. Services on this store run with inventory.Options.Shared.
 package cqlstock
 
 import (

@@ -43,7 +43,7 @@ func TestConformance(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	stocktest.Run(t, stocktest.Harness{Store: s, Pass: c.pass, Now: c.now, Races: 200 * stocktest.Rounds(t), Together: 1, Unknowns: 400 * stocktest.Rounds(t)})
+	stocktest.Run(t, stocktest.Harness{Store: s, Pass: c.pass, Now: c.now, Races: 100 * stocktest.Rounds(t), Together: 1, Unknowns: 150 * stocktest.Rounds(t)})
 }
 
 func heldBlock(t *testing.T, s *sqlitestock.Stock, lease time.Duration) (inventory.Key, uuid.UUID) {

@@ -130,7 +130,6 @@ func testRaces(t *testing.T, h Harness) {
 type house struct {
 	desk        *inventory.Service
 	performance uuid.UUID
-	block       int16
 }
 
 // plan is a seating plan of rows of ten seats.
@@ -213,10 +212,24 @@ func testTwoOwners(t *testing.T, h Harness) {
 	}
 }
 
-// testLostAnswers sells through a store that loses answers in all three ways. Whatever the buyers were told must be so
-// in the end, and what was declared dead must stay dead when the late batches arrive.
+// Lossy is a store whose answers get lost, such as Faulty.
+type Lossy interface {
+	inventory.Store
+	// Set changes the chances of a loss. They start at zero.
+	Set(Faults)
+	// Unknowns counts the lost answers, and the late batches that were applied in time.
+	Unknowns() (unknowns, alive int)
+	// Flush lets all late batches arrive and counts those that were applied.
+	Flush(context.Context) (int, error)
+}
+
 func testLostAnswers(t *testing.T, h Harness) {
-	faulty := WithFaults(h.Store, 42, Faults{})
+	LostAnswers(t, h, WithFaults(h.Store, 42, Faults{}))
+}
+
+// LostAnswers sells through a store that loses answers, until h.Unknowns are lost. Whatever the buyers were told must be
+// so in the end, and what was declared dead must stay dead when the late batches arrive.
+func LostAnswers(t *testing.T, h Harness, faulty Lossy) {
 	performance := uuid.New()
 	house := openHouse(t, h, faulty, performance, 20)
 	faulty.Set(Faults{AppliedButError: 0.12, NotAppliedButError: 0.12, AppliedLater: 0.12})
