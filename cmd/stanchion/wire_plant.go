@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/stanchion-queue/stanchion/config"
+	"github.com/stanchion-queue/stanchion/config/consulkv"
 	"github.com/stanchion-queue/stanchion/telemetry"
 )
 
@@ -22,11 +23,12 @@ type plant struct {
 	wg     sync.WaitGroup
 	failed chan error
 	steps  []telemetry.Step // in the order in which parts were built
+	agents map[config.Consul]*consulkv.Client
 }
 
 func newPlant(ctx context.Context, l *launch) *plant {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	return &plant{launch: l, life: life, end: end, failed: make(chan error, 16)}
+	return &plant{launch: l, life: life, end: end, failed: make(chan error, 16), agents: map[config.Consul]*consulkv.Client{}}
 }
 
 // goes runs f in the background until the plant's life ends. An f that returns before that with an error stops the process.

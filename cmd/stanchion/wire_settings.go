@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/stanchion-queue/stanchion/admin/health"
 	"github.com/stanchion-queue/stanchion/config"
 	"github.com/stanchion-queue/stanchion/config/consulkv"
@@ -36,11 +38,21 @@ func (p *plant) openSettings(ctx context.Context) (config.Settings, error) {
 	return s, nil
 }
 
+// consul is the process's connection to an agent; settings and discovery share it when they name the same one.
 func (p *plant) consul(c config.Consul) (*consulkv.Client, error) {
-	return consulkv.New(consulkv.Options{
+	if p.agents[c] != nil {
+		return p.agents[c], nil
+	}
+	client, err := consulkv.New(consulkv.Options{
 		Address: c.Address, Datacenter: c.Datacenter, TokenFile: c.TokenFile, TLS: c.TLS.Enabled, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile,
 		KeyFile: c.TLS.KeyFile, ServerName: c.TLS.ServerName, Logger: p.log,
+		Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"agent": c.Address}, p.registry),
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.agents[c] = client
+	return client, nil
 }
 
 // firstSettings returns each room's document in force, and stores the configured one for rooms that have none. An opening given
