@@ -69,6 +69,7 @@ func dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
 		Goose:      goose.DialectSQLite3,
 		Generation: "1",
+		Prepare:    true,
 		Retry:      func(err error) bool { return code(err)&0xff == sqlite3.SQLITE_BUSY },
 		Duplicate: func(err error) bool {
 			c := code(err)

@@ -36,16 +36,21 @@ type Dialect struct {
 	Retry func(error) bool
 	// Duplicate says that a row exists already.
 	Duplicate func(error) bool
+	// Prepare says that statements should be kept prepared.
+	Prepare bool
 	// Guard takes a lock that one session in the world can have.
 	Guard func(ctx context.Context, db *sql.DB, n int) (alive func(context.Context) error, release func(), ok bool, err error)
 }
 
 // DB is a database with its dialect. It is safe for concurrent use.
 type DB struct {
-	write *sql.DB
-	read  *sql.DB
-	d     Dialect
-	now   func() time.Time
+	pools  [2]*sql.DB // writing, reading; may be the same
+	write  Querier
+	read   Querier
+	writes *statements // nil: not kept
+	reads  *statements
+	d      Dialect
+	now    func() time.Time
 }
 
 // Querier is what *sql.DB and *sql.Tx have in common.
@@ -59,7 +64,11 @@ type Querier interface {
 // schema up to date and returns it. now is the clock where the dialect has
 // none. On an error the pools are closed.
 func Open(ctx context.Context, write, read *sql.DB, d Dialect, migrations fs.FS, now func() time.Time, opts ...goose.ProviderOption) (*DB, error) {
-	db := &DB{write: write, read: read, d: d, now: now}
+	db := &DB{pools: [2]*sql.DB{write, read}, write: write, read: read, d: d, now: now}
+	if d.Prepare {
+		db.writes, db.reads = newStatements(write), newStatements(read)
+		db.write, db.read = prepared{write, db.writes, nil}, prepared{read, db.reads, nil}
+	}
 	// Services number their migrations in ranges of their own.
 	p, err := goose.NewProvider(d.Goose, write, migrations, append(opts, goose.WithAllowOutofOrder(true))...)
 	if err == nil {
@@ -73,9 +82,13 @@ func Open(ctx context.Context, write, read *sql.DB, d Dialect, migrations fs.FS,
 
 // Close closes the pools.
 func (db *DB) Close() error {
-	err := db.write.Close()
-	if db.read != db.write {
-		err = errors.Join(err, db.read.Close())
+	if db.writes != nil {
+		db.writes.close()
+		db.reads.close()
+	}
+	err := db.pools[0].Close()
+	if db.pools[1] != db.pools[0] {
+		err = errors.Join(err, db.pools[1].Close())
 	}
 	return err
 }
@@ -91,11 +104,11 @@ func (db *DB) Write() Querier { return db.write }
 func (db *DB) Dialect() Dialect { return db.d }
 
 // Ping says whether the database answers.
-func (db *DB) Ping(ctx context.Context) error { return db.read.PingContext(ctx) }
+func (db *DB) Ping(ctx context.Context) error { return db.pools[1].PingContext(ctx) }
 
 // Pools returns the pools' statistics for metrics, by name.
 func (db *DB) Pools() map[string]sql.DBStats {
-	return map[string]sql.DBStats{"write": db.write.Stats(), "read": db.read.Stats()}
+	return map[string]sql.DBStats{"write": db.pools[0].Stats(), "read": db.pools[1].Stats()}
 }
 
 const maxTries = 8
@@ -104,7 +117,7 @@ const maxTries = 8
 // was in the way. An error of the commit itself leaves the outcome open.
 func (db *DB) InTx(ctx context.Context, f func(q Querier) error) error {
 	for try := 1; ; try++ {
-		err := db.once(ctx, f)
+		err := db.try(ctx, f)
 		if err == nil || try == maxTries || !db.d.Retry(err) {
 			return err
 		}
@@ -118,13 +131,20 @@ func (db *DB) InTx(ctx context.Context, f func(q Querier) error) error {
 	}
 }
 
-func (db *DB) once(ctx context.Context, f func(q Querier) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
+func (db *DB) try(ctx context.Context, f func(q Querier) error) error {
+	if db.writes != nil {
+		db.writes.prepare(ctx)
+	}
+	tx, err := db.pools[0].BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
+	var q Querier = tx
+	if db.writes != nil {
+		q = prepared{tx, db.writes, tx}
+	}
 	defer func() { _ = tx.Rollback() }() // also when f panics; after Commit it does nothing
-	if err := f(tx); err != nil {
+	if err := f(q); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {

@@ -296,14 +296,14 @@ func (t *tx) Claim(ctx context.Context, performance, id uuid.UUID, seats []order
 		fmt.Fprintf(&values, "($1, %d, %d, $2, $3)", s.Block, s.Seat)
 	}
 	for range 3 {
-		_, err := t.q.ExecContext(ctx, `INSERT INTO seat_claim (performance_id, block, seat, order_id, sold) VALUES `+values.String()+
+		_, err := once(t.q).ExecContext(ctx, `INSERT INTO seat_claim (performance_id, block, seat, order_id, sold) VALUES `+values.String()+
 			` ON CONFLICT (performance_id, block, seat) DO NOTHING`, performance, id, false)
 		if err != nil {
 			return nil, fmt.Errorf("claim seats: %w", err)
 		}
 		var conflicts []order.Conflict
 		mine := 0
-		cs, err := all(ctx, t.q, func(r *sql.Rows) (c order.Conflict, err error) {
+		cs, err := all(ctx, once(t.q), func(r *sql.Rows) (c order.Conflict, err error) {
 			err = r.Scan(&c.Seat.Block, &c.Seat.Seat, &c.OrderID, &c.Sold)
 			return c, err
 		}, `SELECT block, seat, order_id, sold FROM seat_claim WHERE performance_id = $1 AND (block, seat) IN (VALUES `+seatList(seats)+`) ORDER BY block, seat`, performance)
@@ -337,7 +337,7 @@ func (t *tx) DropClaims(ctx context.Context, performance, id uuid.UUID, seats []
 	if len(seats) == 0 {
 		return nil
 	}
-	_, err := t.q.ExecContext(ctx, `DELETE FROM seat_claim WHERE performance_id = $1 AND order_id = $2 AND (block, seat) IN (VALUES `+seatList(seats)+`)`, performance, id)
+	_, err := once(t.q).ExecContext(ctx, `DELETE FROM seat_claim WHERE performance_id = $1 AND order_id = $2 AND (block, seat) IN (VALUES `+seatList(seats)+`)`, performance, id)
 	return wrap("drop claims", err)
 }
 

@@ -32,13 +32,13 @@ func (s *Store) Delete(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := s.write.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (`+numbers(ids)+`)`)
+	_, err := once(s.write).ExecContext(ctx, `DELETE FROM outbox WHERE id IN (`+numbers(ids)+`)`)
 	return wrap("delete published events", err)
 }
 
 // Guard implements bus.Outbox.
 func (s *Store) Guard(ctx context.Context, shard int) (alive func(context.Context) error, release func(), ok bool, err error) {
-	return s.d.Guard(ctx, s.write, shard)
+	return s.d.Guard(ctx, s.pools[0], shard)
 }
 
 // Enrol implements bus.Spool.
@@ -89,10 +89,10 @@ func (s *Store) Sweep(ctx context.Context, limit int) (int, error) {
 			return err
 		}
 		for part := range slices.Chunk(ids, 500) {
-			if _, err := q.ExecContext(ctx, `DELETE FROM bus_handled WHERE outbox_id IN (`+numbers(part)+`)`); err != nil {
+			if _, err := once(q).ExecContext(ctx, `DELETE FROM bus_handled WHERE outbox_id IN (`+numbers(part)+`)`); err != nil {
 				return err
 			}
-			if _, err := q.ExecContext(ctx, `DELETE FROM outbox WHERE id IN (`+numbers(part)+`)`); err != nil {
+			if _, err := once(q).ExecContext(ctx, `DELETE FROM outbox WHERE id IN (`+numbers(part)+`)`); err != nil {
 				return err
 			}
 		}

@@ -159,8 +159,12 @@ func (c cable) RoundTrip(r *http.Request) (*http.Response, error) {
 	if cut {
 		return nil, errors.New("the cable is cut")
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	return wire.RoundTrip(r)
 }
+
+// wire makes a connection for each call: on one that was used before, net/http
+// would repeat a call with an idempotency key by itself, and hide most faults.
+var wire = &http.Transport{DisableKeepAlives: true}
 
 // Cut cuts the cable between the shop and the provider, or mends it.
 func (w *World) Cut(cut bool) {
