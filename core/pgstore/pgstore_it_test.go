@@ -17,6 +17,8 @@ import (
 	"github.com/google/uuid"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/stanchion-queue/stanchion/core/bus"
+	"github.com/stanchion-queue/stanchion/core/order"
 	"github.com/stanchion-queue/stanchion/core/pgstore"
 	"github.com/stanchion-queue/stanchion/core/sqlstore"
 	"github.com/stanchion-queue/stanchion/core/storetest"
@@ -118,6 +120,73 @@ func empty(ctx context.Context, addr string) error {
 func TestStore(t *testing.T) { storetest.Run(t, open) }
 
 func TestJourneys(t *testing.T) { storetest.Journeys(t, open) }
+
+func TestStorm(t *testing.T) { storetest.Storm(t, open, 4) }
+
+func TestCrowd(t *testing.T) { storetest.Crowd(t, open, 24) }
+
+// printer is a publisher that remembers.
+type printer struct{ got chan bus.Event }
+
+func (p printer) Publish(_ context.Context, es []bus.Event) error {
+	for _, e := range es {
+		p.got <- e
+	}
+	return nil
+}
+
+// A transaction that stays open holds a small id back; events with larger ids
+// are published meanwhile, and its own when it commits, also if the low-water
+// mark has passed it long ago.
+func TestAnOpenTransactionStopsNothingAndIsNotLost(t *testing.T) {
+	s := open(t)(time.Now)
+	defer func() { _ = s.Close() }()
+	clock := &storetest.Clock{}
+	clock.Advance(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	p := printer{make(chan bus.Event, 1000)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = (&bus.Relay{Outbox: s, Publisher: p, Now: clock.Now, Poll: 5 * time.Millisecond, Lag: 5 * time.Second, Full: time.Minute}).Run(ctx)
+	})
+	defer wg.Wait()
+	defer cancel()
+	event := func(version int64) bus.Event {
+		return bus.Event{Shard: 2, Topic: "t", Key: "k", Type: "x", Version: version, At: time.Now(), Payload: []byte("{}")}
+	}
+	next := func() int64 {
+		t.Helper()
+		select {
+		case e := <-p.got:
+			return e.Version
+		case <-time.After(30 * time.Second):
+			t.Fatal("no event was published")
+			return 0
+		}
+	}
+	err := s.Tx(ctx, func(slow order.Tx) error {
+		if err := slow.Emit(ctx, event(1000)); err != nil {
+			return err
+		}
+		for v := int64(1); v <= 20; v++ { // the mark passes the open one's id
+			if err := s.Tx(ctx, func(tx order.Tx) error { return tx.Emit(ctx, event(v)) }); err != nil {
+				return err
+			}
+			if got := next(); got != v {
+				t.Errorf("published %d, want %d", got, v)
+			}
+			clock.Advance(time.Second)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(time.Minute) // the time of a full look
+	if got := next(); got != 1000 {
+		t.Errorf("published %d, want the one that was held back", got)
+	}
+}
 
 // The store's clock is the server's, and a standby's promotion raises the
 // generation; both are expressions of the dialect that other tests pass by.
