@@ -55,7 +55,7 @@ func (s *Server) handle(x *exchange) {
 func (x *exchange) refuse(ref *guard.Refusal) {
 	x.s.metrics.refused.WithLabelValues(ref.Reason).Inc()
 	x.decide("refused", ref.Reason)
-	x.problem(problem{Type: problemTypes + "bad-request", Title: "The request cannot be served", Status: ref.Status, Detail: ref.Detail})
+	x.problem(problem{Type: problemTypes + "bad-request", Title: "The request cannot be served", Status: ref.Status, Detail: ref.Detail, Reason: ref.Reason})
 	x.ctx.SetConnectionClose()
 	x.conn.Linger()
 }

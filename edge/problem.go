@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,7 +18,8 @@ type problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
 
-	RetryAfterMs int64 `json:"retry_after_ms,omitempty"`
+	Reason       string `json:"reason,omitempty"` // with bad-request
+	RetryAfterMs int64  `json:"retry_after_ms,omitempty"`
 
 	Room      string  `json:"room,omitempty"`
 	StatusURL string  `json:"status_url,omitempty"`
@@ -86,6 +89,33 @@ func refusal(r *line.Refusal) problem {
 		p.Ahead = &ahead
 	}
 	return p
+}
+
+// ProblemKind is one kind of problem the edge answers with, for documentation.
+type ProblemKind struct {
+	Type   string
+	Status int
+	Title  string
+	Detail string // what it says unless it has something better to say
+}
+
+// ProblemKinds lists every problem the edge can answer with, in the order of their types.
+func ProblemKinds() []ProblemKind {
+	var all []ProblemKind
+	for _, p := range []problem{
+		problemInternal, problemNoRoute, problemNotFound, problemUnknownRoom, problemMethod, problemCrossSite, problemBody, problemMedia,
+		problemTicket, problemAdmission, problemClosed, problemLimited, problemOverloaded, problemUnreachable, problemOrigin, problemTimeout,
+	} {
+		all = append(all, ProblemKind{p.Type, p.Status, p.Title, p.Detail})
+	}
+	all = append(all, ProblemKind{problemTypes + "bad-request", 400, "The request cannot be served", "The request is not HTTP as every program reads it; the status and the member reason say why."})
+	for code, r := range refusals {
+		all = append(all, ProblemKind{problemTypes + string(code), r.status, r.title, ""})
+	}
+	slices.SortFunc(all, func(a, b ProblemKind) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Status, b.Status))
+	})
+	return all
 }
 
 // problem answers with a problem. The decision is "refused" unless a step has said otherwise.

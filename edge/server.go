@@ -292,6 +292,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	start := time.Now()
 	s.log.Info("edge drains", "connections", s.listener.Open())
 	s.upgrades.closeAll()
+	_ = s.listener.Close() // the server closes it too, if it has been served
 	err := s.http.ShutdownWithContext(ctx)
 	s.stop()
 	s.log.Info("edge drained", "duration_ms", time.Since(start).Milliseconds(), "connections_left", s.listener.Open())
