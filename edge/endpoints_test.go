@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -306,5 +308,50 @@ func TestRoomPageLeadsBack(t *testing.T) {
 	}
 	if resp := r.ask("GET", "/.stanchion/rooms/onsale", nil); resp.StatusCode != 303 || resp.Header.Get("Location") != rooms {
 		t.Errorf("without slash: %d %q", resp.StatusCode, resp.Header.Get("Location"))
+	}
+}
+
+// TestClosedTab: a fan who is gone before the answer loses nothing and costs nothing.
+func TestClosedTab(t *testing.T) {
+	r := newRig(t, nil)
+	asked, hold := make(chan struct{}), make(chan struct{})
+	r.room.put(line.Place{Ticket: "mine", State: line.StateCalled, Known: true})
+	r.room.claim = func(line.ClaimRequest) error { close(asked); <-hold; return nil }
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "POST "+rooms+"claim HTTP/1.1\r\nHost: a\r\nAuthorization: Stanchion mine\r\nContent-Length: 0\r\n\r\n")
+	<-asked
+	_ = c.Close()
+	close(hold)
+	waitFor(t, func() bool { return strings.Contains(r.logs.String(), rooms+"claim") })
+	r.room.mu.Lock()
+	r.room.claim = nil
+	r.room.mu.Unlock()
+	if resp := r.ask("POST", rooms+"claim", nil, "Authorization", "Stanchion mine"); resp.StatusCode != 200 {
+		t.Errorf("coming back: %d %s", resp.StatusCode, text(resp))
+	}
+}
+
+// TestEarlyAnswer: an answer given before the body has been read arrives although the client is still sending.
+func TestEarlyAnswer(t *testing.T) {
+	r := newRig(t, nil)
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "POST /gala HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat("x", 100000))
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 503 || !resp.Close || !strings.Contains(string(body), "admission-required") {
+		t.Errorf("%d %v %q %v", resp.StatusCode, resp.Close, body, err)
+	}
+	if r.hits.Load() != 0 {
+		t.Error("the origin was asked")
 	}
 }

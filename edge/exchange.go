@@ -182,9 +182,6 @@ func (x *exchange) own() {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("X-Request-Id", x.requestID)
-	if x.secure {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
-	}
 	x.marks()
 }
 

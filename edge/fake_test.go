@@ -220,7 +220,6 @@ type rig struct {
 	addr   string
 	hits   atomic.Int64
 	last   atomic.Pointer[http.Request]
-	body   atomic.Pointer[string]
 	logs   *syncBuffer
 	reg    *prometheus.Registry
 }

@@ -227,12 +227,9 @@ func (c *Conn) next(scratch []byte) error {
 		if err := c.Conn.SetReadDeadline(time.Now().Add(c.cfg.Timeouts.Idle)); err != nil {
 			return io.EOF
 		}
-		n, err := c.Conn.Read(scratch)
+		n, _ := c.Conn.Read(scratch)
 		if n == 0 {
-			if err == nil {
-				err = io.ErrNoProgress
-			}
-			return io.EOF
+			return io.EOF // whatever it was, there is nothing to answer
 		}
 		c.acquire()
 		c.w = copy(*c.buf, scratch[:n])
