@@ -24,6 +24,7 @@ const (
 	defaultPollMs = 2_000
 	defaultMaxMs  = 60_000
 	mostSpread    = 0.5
+	pollsPerWait  = 16 // a page asks again after a sixteenth of its wait, so that it notices in time when the line becomes so much faster
 )
 
 // Interval is an 80% interval for the time until a place is called.
@@ -119,7 +120,7 @@ func DecodePresent(s string) ([]float64, error) {
 }
 
 // NextPoll is how long a page waits before it asks for the status again, given its rank (NoRank: not known yet) and a uniform
-// random number u in [0, 1). Near the front pages ask often, far behind rarely: an eighth of the remaining time,
+// random number u in [0, 1). Near the front pages ask often, far behind rarely: a sixteenth of the remaining time,
 // clamped to the status object's bounds. Phases in which no place moves use the upper bound; while a place is about to become
 // known, or somebody may be called at any moment, the lower ones.
 func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
@@ -152,13 +153,13 @@ func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 			hi = max(lo, min(hi, f))
 			ms = float64(hi)
 		}
+		// The line may have stood still for a minute and move on at any moment: the faster of its speeds counts.
+		speed := max(l.PerMinute/60, l.ETA.PerSecond)
 		switch {
 		case ahead == 0:
 			ms = float64(lo)
-		case l.PerMinute > 0:
-			ms = min(max(float64(ahead)*60_000/l.PerMinute/8, float64(lo)), float64(hi))
-		case l.ETA.PerSecond > 0: // nobody was called yet
-			ms = min(max(float64(ahead)*1000/l.ETA.PerSecond/8, float64(lo)), float64(hi))
+		case speed > 0:
+			ms = min(max(float64(ahead)/speed/pollsPerWait*1000, float64(lo)), float64(hi))
 		}
 	}
 	spread := 0.0

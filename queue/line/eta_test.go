@@ -74,7 +74,8 @@ func TestNextPoll(t *testing.T) {
 	}{
 		{"called", base, 0, 5, 2 * time.Second},
 		{"soon", base, 0, 1010, 2 * time.Second},
-		{"an eighth of the time", base, 0, 1000 + 1600, 20 * time.Second},
+		{"a sixteenth of the time", base, 0, 1000 + 3200, 20 * time.Second},
+		{"standing still for now", with(func(s *Status) { s.Lanes[0].PerMinute = 1; s.Lanes[0].ETA.PerSecond = 10 }), 0, 1000 + 3200, 20 * time.Second},
 		{"far", base, 0, 10_000, 60 * time.Second},
 		{"not sealed", base, 0, NoRank, time.Second},
 		{"little stock, front", scarce, 0, 2000, 12 * time.Second},

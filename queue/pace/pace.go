@@ -22,7 +22,10 @@ import (
 // at the door. Later arrivals teach nothing.
 var AgeBoundsMs = [...]int64{500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 20000, 40000, 80000}
 
-const buckets = len(AgeBoundsMs)
+const (
+	buckets   = len(AgeBoundsMs)
+	leastWant = 1e-9 // calls one rank
+)
 
 // Constants tune the law. The zero value is not usable; start from Defaults.
 type Constants struct {
@@ -33,8 +36,14 @@ type Constants struct {
 
 	LearnAgeS   float64 // the curve learns only from ranks called this long ago: earlier only the quick have come
 	CurveDecayS float64 // how fast the curve forgets
-	LeadMaxS    float64 // bound on L, the mean response time
+	// HorizonS is how far ahead the law looks. Fans who will come later than that are not counted on yet: while a room fills, a
+	// place kept for a tab that wakes in a minute would stay empty for that minute.
+	HorizonS float64
 
+	// ShowLagS is how much later than the curve says fans may come before the law thinks them absent. Without it, a crowd that is a
+	// second slower than the last one looks like a crowd that stays away, and an opening calls far too many.
+	ShowLagS   float64
+	ShowFallS  float64 // the show-up falls to 1/e in no less than this: one slow moment is no proof
 	ShowDecayS float64 // how fast the show-up forgets
 	ShowPrior  float64 // fans who count as having shown up before any did
 	ShowMin    float64 // lower bound of s: at most 1/ShowMin ranks are called for a place
@@ -50,8 +59,8 @@ func Defaults() Constants {
 	return Constants{
 		Prior:       [buckets]float64{10, 30, 45, 35, 30, 8, 5, 5, 6, 8, 10, 8},
 		PriorWeight: 200,
-		LearnAgeS:   90, CurveDecayS: 120, LeadMaxS: 20,
-		ShowDecayS: 60, ShowPrior: 20, ShowMin: 0.05,
+		LearnAgeS:   90, CurveDecayS: 120, HorizonS: 12,
+		ShowLagS: 1, ShowFallS: 5, ShowDecayS: 60, ShowPrior: 20, ShowMin: 0.15,
 		FreedDecayS: 20, Dial: 0.5, HeldWeight: 0.3, TickS: 0.25,
 	}
 }
@@ -76,7 +85,9 @@ func (c Constants) Validate() error {
 		{"prior_weight", c.PriorWeight, 1, 1e9},
 		{"learn_age_s", c.LearnAgeS, 80, 3600},
 		{"curve_decay_s", c.CurveDecayS, 1, 86400},
-		{"lead_max_s", c.LeadMaxS, 0.1, 80},
+		{"horizon_s", c.HorizonS, 1, 80},
+		{"show_lag_s", c.ShowLagS, 0, 9},
+		{"show_fall_s", c.ShowFallS, 0.1, 3600},
 		{"show_decay_s", c.ShowDecayS, 1, 86400},
 		{"show_prior", c.ShowPrior, 0.1, 1e9},
 		{"show_min", c.ShowMin, 0.001, 1},
@@ -163,6 +174,7 @@ type Law struct {
 
 	arrived  float64 // A, decaying
 	expected float64 // C, decaying
+	show     float64 // s
 	freed    float64 // mu
 	freedAt  int64   // FreedTotal at the last tick
 	credit   []float64
@@ -203,19 +215,27 @@ func (l *Law) Tick(in Input) Output {
 	f := l.distribution()
 
 	// Show-up: compare who came with who should have come by the curve if everybody came.
+	lag := int64(l.c.ShowLagS * 1000)
 	for _, c := range l.cohorts {
-		l.expected += c.n * (f.at(in.NowMs-c.atMs) - f.at(prevMs-c.atMs))
+		l.expected += c.n * (f.at(in.NowMs-c.atMs-lag) - f.at(prevMs-c.atMs-lag))
 	}
 	s := min(max((l.arrived+l.c.ShowPrior)/(l.expected+l.c.ShowPrior), l.c.ShowMin), 1)
+	s = max(s, l.show*math.Exp(-max(float64(in.NowMs-prevMs)/1000, 0)/l.c.ShowFallS))
+	l.show = s
 
+	horizon := int64(l.c.HorizonS * 1000)
 	coming := 0.0
 	for _, c := range l.cohorts {
-		coming += c.n * s * (1 - f.at(in.NowMs-c.atMs))
+		age := in.NowMs - c.atMs
+		coming += c.n * s * (f.at(age+horizon) - f.at(age))
 	}
-	lead := min(f.meanS, l.c.LeadMaxS)
+	lead := f.meanWithin(l.c.HorizonS)
 	door := float64(max(in.Parked, 0))
 	g := Gauges{LeadS: lead, ShowUp: s, FreedRate: l.freed, Door: door, Coming: coming}
 	g.Want = float64(in.Cap-in.Active) + l.freed*lead + l.c.Dial*math.Sqrt(max(l.freed, 0.2)*lead) - door - coming
+	if in.Active < in.Cap && in.Parked <= 0 {
+		g.Want = max(g.Want, leastWant) // whatever the forecast: a free place and nobody at the door means that somebody is called
+	}
 	g.Limit, g.Stock = math.Inf(1), math.Inf(1)
 	rateLimit := line.LimitRate
 	rate := in.OperatorRate
@@ -245,7 +265,7 @@ func (l *Law) Tick(in Input) Output {
 		out.Added = l.split(out.Called, in.Lanes, uint64(min(n, 1<<53)))
 		if out.Added > 0 {
 			l.cohorts = append(l.cohorts, cohort{in.NowMs, float64(out.Added)})
-			out.Gauges.Coming += float64(out.Added) * s
+			out.Gauges.Coming += float64(out.Added) * s * f.at(horizon)
 		}
 	}
 	out.LimitedBy = by
@@ -258,7 +278,7 @@ func (l *Law) Tick(in Input) Output {
 // advance moves the averages to now, takes in the arrivals and forgets what is too old. It returns the time of the last tick.
 func (l *Law) advance(in Input) (prevMs int64) {
 	if !l.started {
-		l.started, l.lastMs, l.freedAt = true, in.NowMs, in.FreedTotal
+		l.started, l.lastMs, l.freedAt, l.show = true, in.NowMs, in.FreedTotal, 1
 	}
 	prevMs = l.lastMs
 	dt := max(float64(in.NowMs-prevMs)/1000, 0)
@@ -371,8 +391,7 @@ func left(called []uint64, lanes []Lane) (n uint64) {
 
 // distribution is the response curve at one moment.
 type distribution struct {
-	cum   [buckets]float64 // share that has come by each bound
-	meanS float64
+	cum [buckets]float64 // share that has come by each bound
 }
 
 func (l *Law) distribution() (d distribution) {
@@ -381,15 +400,31 @@ func (l *Law) distribution() (d distribution) {
 	for _, n := range counts {
 		total += n
 	}
-	from, sum := 0.0, 0.0
+	sum := 0.0
 	for i, n := range counts {
-		to := float64(AgeBoundsMs[i]) / 1000
 		sum += n
 		d.cum[i] = sum / total
-		d.meanS += n / total * (from + to) / 2
-		from = to
 	}
 	return d
+}
+
+// meanWithin is the mean of the response time, cut off at a horizon: in balance the number of fans who will come within the
+// horizon is the rate at which they come times this.
+func (d *distribution) meanWithin(horizonS float64) (meanS float64) {
+	from, low := 0.0, 0.0
+	for i := range d.cum {
+		to, high := float64(AgeBoundsMs[i])/1000, d.cum[i]
+		if to > horizonS {
+			high = low + (high-low)*(horizonS-from)/(to-from)
+			to = horizonS
+		}
+		meanS += (to - from) * (1 - (low+high)/2)
+		if to == horizonS {
+			break
+		}
+		from, low = to, high
+	}
+	return meanS
 }
 
 // counts is the prior and what was learned.

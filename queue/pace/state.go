@@ -13,6 +13,7 @@ type State struct {
 	FreedAt  int64            `json:"freed_at"`
 	Freed    float64          `json:"freed"`
 	Arrived  float64          `json:"arrived"`
+	Show     float64          `json:"show"`
 	Expected float64          `json:"expected"`
 	Curve    [buckets]float64 `json:"curve"`
 	Cohorts  []StateCohort    `json:"cohorts,omitempty"` // by second
@@ -29,7 +30,7 @@ var ErrState = errors.New("pace state is malformed")
 
 // State reads the law's memory. Cohorts of one second are merged; arrivals that were waiting to be learned from are left out.
 func (l *Law) State() State {
-	s := State{AtMs: l.lastMs, FreedAt: l.freedAt, Freed: l.freed, Arrived: l.arrived, Expected: l.expected, Curve: l.curve}
+	s := State{AtMs: l.lastMs, FreedAt: l.freedAt, Freed: l.freed, Arrived: l.arrived, Show: l.show, Expected: l.expected, Curve: l.curve}
 	for _, c := range l.cohorts {
 		ago := l.lastMs - c.atMs
 		if n := len(s.Cohorts); n > 0 && s.Cohorts[n-1].AgoMs/1000 == ago/1000 {
@@ -44,7 +45,7 @@ func (l *Law) State() State {
 // Restore continues from another law's memory. On an error the law is unchanged.
 func (l *Law) Restore(s State) error {
 	bad := func(v float64) bool { return !(v >= 0) || math.IsInf(v, 0) }
-	for _, v := range append([]float64{s.Freed, s.Arrived, s.Expected}, s.Curve[:]...) {
+	for _, v := range append([]float64{s.Freed, s.Arrived, s.Expected, s.Show}, s.Curve[:]...) {
 		if bad(v) {
 			return fmt.Errorf("%w: %v is not a count", ErrState, v)
 		}
@@ -60,7 +61,7 @@ func (l *Law) Restore(s State) error {
 		cohorts = append(cohorts, cohort{atMs: s.AtMs - c.AgoMs, n: c.N})
 	}
 	l.started, l.lastMs, l.freedAt = true, s.AtMs, s.FreedAt
-	l.freed, l.arrived, l.expected, l.curve = s.Freed, s.Arrived, s.Expected, s.Curve
+	l.freed, l.arrived, l.expected, l.show, l.curve = s.Freed, s.Arrived, s.Expected, min(s.Show, 1), s.Curve
 	l.cohorts, l.pending = cohorts, nil
 	return nil
 }
