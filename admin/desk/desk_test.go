@@ -173,9 +173,12 @@ func TestDrain(t *testing.T) {
 		want desk.Drain
 	}{
 		{"nobody waits", desk.Live{Lanes: []desk.Lane{{PerMinute: 10}}}, desk.Drain{Known: true}},
-		{"steady", desk.Live{Lanes: []desk.Lane{{Waiting: 600, PerMinute: 60, Low: 0.5, High: 2}}}, desk.Drain{Known: true, LowS: 300, HighS: 1200}},
+		{"by calls alone", desk.Live{Lanes: []desk.Lane{{Waiting: 600, PerMinute: 60}}}, desk.Drain{Known: true, LowS: 600, HighS: 600}},
 		{"the slowest lane decides", desk.Live{Lanes: []desk.Lane{{Waiting: 60, PerMinute: 60}, {Waiting: 60, PerMinute: 6}}}, desk.Drain{Known: true, LowS: 600, HighS: 600}},
-		{"paused", desk.Live{LimitedBy: "paused", Lanes: []desk.Lane{{Waiting: 60}}}, desk.Drain{Why: "admission is paused"}},
+		{"an opening called many at once, the rate takes longer", desk.Live{LimitedBy: "rate", RatePerSecond: 2, ShowUp: 0.5, Lanes: []desk.Lane{{Waiting: 1200, PerMinute: 720}}}, desk.Drain{Known: true, LowS: 100, HighS: 300}},
+		{"a full room takes what becomes free", desk.Live{LimitedBy: "cap", RatePerSecond: 10, FreedPerSecond: 1, Lanes: []desk.Lane{{Waiting: 300, PerMinute: 100}}}, desk.Drain{Known: true, LowS: 180, HighS: 300}},
+		{"the origin bears less", desk.Live{LimitedBy: "core", RatePerSecond: 10, CorePerSecond: 2, Lanes: []desk.Lane{{Waiting: 300, PerMinute: 300}}}, desk.Drain{Known: true, LowS: 60, HighS: 150}},
+		{"paused a moment ago", desk.Live{LimitedBy: "paused", RatePerSecond: 10, Lanes: []desk.Lane{{Waiting: 60, PerMinute: 500}}}, desk.Drain{Why: "admission is paused"}},
 		{"nobody called", desk.Live{LimitedBy: "rate", Lanes: []desk.Lane{{Waiting: 60}}}, desk.Drain{Why: "nobody was called in the last minute"}},
 	}
 	for _, tt := range tests {

@@ -14,40 +14,47 @@ type Drain struct {
 	Why   string  `json:"why,omitempty" doc:"Why there is none."`
 }
 
-// why are the reasons for which a line does not move, by what limits it.
-var why = map[string]string{
+// stopped are the limits under which nobody is called, whatever was called a minute ago.
+var stopped = map[string]string{
 	"paused":   "admission is paused",
 	"schedule": "the room has not opened yet",
 	"store":    "the room store does not answer",
-	"stock":    "nothing is left to call for",
-	"cap":      "the room is full and nobody has left",
-	"core":     "the origin bears no more",
-	"nobody":   "nobody called is coming",
 }
 
-// DrainOf forecasts from the last minute's pace, lane by lane; the slowest lane decides.
+// DrainOf forecasts between two paces: that of the last minute's calls, where the slowest lane decides, and that at which the room takes
+// in those who come: the rate, or while it is full the places that become free.
 func DrainOf(l Live) Drain {
-	d := Drain{Known: true}
+	waiting := float64(l.Waiting())
+	if waiting == 0 {
+		return Drain{Known: true}
+	}
+	if why, ok := stopped[l.LimitedBy]; ok {
+		return Drain{Why: why}
+	}
+	var called float64
 	for _, lane := range l.Lanes {
 		if lane.Waiting <= 0 {
 			continue
 		}
 		if lane.PerMinute <= 0 {
-			reason := why[l.LimitedBy]
-			if reason == "" {
-				reason = "nobody was called in the last minute"
-			}
-			return Drain{Why: reason}
+			return Drain{Why: "nobody was called in the last minute"}
 		}
-		s := float64(lane.Waiting) / lane.PerMinute * 60
-		low, high := s, s
-		if lane.Low > 0 {
-			low *= lane.Low
+		called = max(called, float64(lane.Waiting)/lane.PerMinute*60)
+	}
+	d := Drain{Known: true, LowS: called, HighS: called}
+	pace := l.RatePerSecond
+	if l.CorePerSecond > 0 {
+		pace = min(pace, l.CorePerSecond)
+	}
+	if l.LimitedBy == "cap" && l.FreedPerSecond > 0 {
+		pace = min(pace, l.FreedPerSecond)
+	}
+	if pace > 0 {
+		coming := waiting
+		if l.ShowUp > 0 {
+			coming *= l.ShowUp
 		}
-		if lane.High > 0 {
-			high *= lane.High
-		}
-		d.LowS, d.HighS = max(d.LowS, low), max(d.HighS, high)
+		d.LowS, d.HighS = min(called, coming/pace), max(called, coming/pace)
 	}
 	return d
 }

@@ -144,9 +144,9 @@ type Lane struct {
 	Called    uint64  `json:"called" doc:"Places called so far."`
 	Total     uint64  `json:"total" doc:"Places given out so far, as sealed."`
 	PerMinute float64 `json:"per_minute" doc:"Places called in the last minute."`
-	// Low and High are factors on a forecast: its 80% interval. Zero stands for 1.
-	Low  float64 `json:"low,omitempty" doc:"Lower factor of the 80% interval of a forecast."`
-	High float64 `json:"high,omitempty" doc:"Upper factor of the 80% interval of a forecast."`
+	// Low and High are the factors by which fans' own forecast spans its 80% interval.
+	Low  float64 `json:"low,omitempty" doc:"Lower factor of the 80% interval that fans are shown."`
+	High float64 `json:"high,omitempty" doc:"Upper factor of the 80% interval that fans are shown."`
 }
 
 // Origin is how what the room protects is doing.

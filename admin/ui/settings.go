@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/stanchion-queue/stanchion/admin/access"
@@ -77,11 +78,12 @@ func (u *UI) settingsPage(ctx context.Context, room string, typed url.Values) (s
 		case typed.Has("has:" + f.Key):
 			c.Typed = "false"
 		}
-		if n := len(p.Groups); n == 0 || p.Groups[n-1].Name != name {
+		i := slices.IndexFunc(p.Groups, func(g group) bool { return g.Name == name })
+		if i < 0 {
+			i = len(p.Groups)
 			p.Groups = append(p.Groups, group{Name: name})
 		}
-		g := &p.Groups[len(p.Groups)-1]
-		g.Fields = append(g.Fields, c)
+		p.Groups[i].Fields = append(p.Groups[i].Fields, c)
 	}
 	return p, nil
 }
