@@ -61,7 +61,7 @@ func TestPresentAhead(t *testing.T) {
 }
 
 func TestNextPoll(t *testing.T) {
-	lane := LaneStatus{Called: 1000, Total: 11_000, PerMinute: 600}
+	lane := LaneStatus{Called: 1000, Total: 31_000, PerMinute: 300}
 	base := Status{Phase: PhaseWaiting, Lanes: []LaneStatus{lane}, Poll: Poll{MinMs: 2000, MaxMs: 60_000, Spread: 0.2}}
 	with := func(change func(*Status)) Status { s := base; s.Lanes = []LaneStatus{lane}; change(&s); return s }
 	scarce := with(func(s *Status) { s.Poll.FrontMaxMs = 12_000 })
@@ -74,25 +74,25 @@ func TestNextPoll(t *testing.T) {
 	}{
 		{"called", base, 0, 5, 2 * time.Second},
 		{"soon", base, 0, 1010, 2 * time.Second},
-		{"a sixteenth of the time", base, 0, 1000 + 3200, 20 * time.Second},
+		{"a sixteenth of the time", base, 0, 1000 + 1600, 20 * time.Second},
 		{"standing still for now", with(func(s *Status) { s.Lanes[0].PerMinute = 1; s.Lanes[0].ETA.PerSecond = 10 }), 0, 1000 + 3200, 20 * time.Second},
-		{"far", base, 0, 10_000, 60 * time.Second},
+		{"far", base, 0, 30_000, 60 * time.Second},
 		{"not sealed", base, 0, NoRank, time.Second},
-		{"little stock, front", scarce, 0, 2000, 12 * time.Second},
-		{"little stock, back", scarce, 0, 10_000, 60 * time.Second},
+		{"little stock, front", scarce, 0, 3900, 12 * time.Second},
+		{"little stock, back", scarce, 0, 30_000, 60 * time.Second},
 		{"standing still", with(func(s *Status) { s.Lanes[0].PerMinute = 0 }), 0, 1010, 60 * time.Second},
 		{"unknown lane", base, 3, 1010, 60 * time.Second},
 		{"paused", with(func(s *Status) { s.Phase = PhasePaused }), 0, 1010, 60 * time.Second},
 		{"lobby", with(func(s *Status) { s.Phase = PhaseLobby }), 0, NoRank, 60 * time.Second},
 		{"drawing", with(func(s *Status) { s.Phase = PhaseDrawing }), 0, NoRank, 7500 * time.Millisecond},
 		{"open", with(func(s *Status) { s.Phase = PhaseOpen }), 0, NoRank, 2 * time.Second},
-		{"nothing said", with(func(s *Status) { s.Poll = Poll{} }), 0, 10_000, 60 * time.Second},
+		{"nothing said", with(func(s *Status) { s.Poll = Poll{} }), 0, 30_000, 60 * time.Second},
 	} {
 		if got := tc.s.NextPoll(tc.lane, tc.rank, 0.5); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
 		}
 	}
-	if lo, hi := base.NextPoll(0, 10_000, 0), base.NextPoll(0, 10_000, 0.999999); lo != 48*time.Second || hi < 71*time.Second || hi > 72*time.Second {
+	if lo, hi := base.NextPoll(0, 30_000, 0), base.NextPoll(0, 30_000, 0.999999); lo != 48*time.Second || hi < 71*time.Second || hi > 72*time.Second {
 		t.Errorf("jitter gives %v to %v, want 48 s to 72 s", lo, hi)
 	}
 }
