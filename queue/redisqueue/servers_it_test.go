@@ -243,11 +243,11 @@ func TestRestartedServer(t *testing.T) {
 		return nil
 	})
 	r.gen = "gen-2"
-	if err := s.Regen(context.Background(), r.name, "token", r.gen); err != nil {
-		t.Fatal(err)
-	}
-	if res, err := r.ticked(1); err != nil || res.Status != queue.ClaimOK || !res.Again {
-		t.Fatalf("the session of before: %+v, %v", res, err)
+	until(t, "regen", func() error { return s.Regen(context.Background(), r.name, "token", r.gen) })
+	var res queue.ClaimResult
+	until(t, "claim", func() (err error) { res, err = r.ticked(1); return err })
+	if res.Status != queue.ClaimOK || !res.Again {
+		t.Fatalf("the session of before: %+v", res)
 	}
 }
 
