@@ -235,6 +235,7 @@ func (r *Room) grantAlone(o *outage, c queue.Claim, now int64, set queue.Setting
 		o.free--
 		o.nextMs = max(o.nextMs, now-1000) + o.perGrant
 		out = outcome{status: queue.ClaimOK, endMs: s.endMs, stayMs: s.stayMs}
+		r.alone.Store(true)
 		r.m.outageGrants.WithLabelValues(r.name).Inc()
 	})
 	return out
@@ -242,7 +243,7 @@ func (r *Room) grantAlone(o *outage, c queue.Claim, now int64, set queue.Setting
 
 // collectAlone lists the sessions granted alone that the store has not confirmed yet, once it answers again.
 func (r *Room) collectAlone() (grants []queue.OutageGrant) {
-	if r.outage.Load() != nil {
+	if r.outage.Load() != nil || !r.alone.Load() {
 		return nil
 	}
 	inc := r.incarnation()
@@ -254,6 +255,9 @@ func (r *Room) collectAlone() (grants []queue.OutageGrant) {
 		}
 		return true
 	})
+	if len(grants) == 0 {
+		r.alone.Store(false)
+	}
 	return grants
 }
 

@@ -28,6 +28,7 @@ type Room struct {
 	sessions *sessions
 	door     *door
 	outage   atomic.Pointer[outage] // set while the store does not answer
+	alone    atomic.Bool            // fans were let in without the store, and it may not have heard of all
 	wake     chan struct{}          // the flush loop has something to do
 
 	mu       sync.Mutex // guards what follows; held for a few microseconds at a time
