@@ -89,8 +89,8 @@ func (p *process) kill() {
 	if p.cmd == nil {
 		return
 	}
-	_ = p.cmd.Process.Kill() // it may be gone already
-	_ = p.cmd.Wait()         // killed
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // with the children that save or send its data; it may be gone already
+	_ = p.cmd.Wait()                                      // killed
 	p.cmd = nil
 }
 
