@@ -37,18 +37,18 @@ func (s *Server) forward(x *exchange) {
 	fasthttp.ReleaseRequest(req)
 	if err != nil {
 		fasthttp.ReleaseResponse(resp)
-		o.shed.Release(took, outcome(err), time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, outcome(err), time.Now())
 		x.originFailed(err)
 		return
 	}
 	status := resp.StatusCode()
 	switch {
 	case status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests:
-		o.shed.Release(took, shed.Overload, time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.Overload, time.Now())
 	case status >= 400 || x.req.Length != 0:
-		o.shed.Release(took, shed.Ignore, time.Now()) // an error or an upload's duration says nothing about latency
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.Ignore, time.Now()) // an error or an upload's duration says nothing about latency
 	default:
-		o.shed.Release(took, shed.OK, time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.OK, time.Now())
 	}
 	s.metrics.upstream(o.name, took)
 	x.respond(resp)

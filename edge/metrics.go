@@ -82,7 +82,7 @@ var (
 	descLimit    = prometheus.NewDesc("stanchion_edge_origin_concurrency_limit", "Requests in flight the origin is trusted with at the moment.", []string{"upstream"}, nil)
 	descInflight = prometheus.NewDesc("stanchion_edge_origin_inflight", "Requests in flight to the origin.", []string{"upstream"}, nil)
 	descWaiting  = prometheus.NewDesc("stanchion_edge_origin_waiting", "Requests that wait for a slot of the origin.", []string{"upstream"}, nil)
-	descBase     = prometheus.NewDesc("stanchion_edge_origin_base_seconds", "Latency of the origin at rest.", []string{"upstream"}, nil)
+	descTypical  = prometheus.NewDesc("stanchion_edge_origin_typical_seconds", "Median time to an origin's response, of the last interval with traffic.", []string{"upstream"}, nil)
 	descRetries  = prometheus.NewDesc("stanchion_edge_origin_retries_total", "Requests tried on another target.", []string{"upstream", "allowed"}, nil)
 	descReplaced = prometheus.NewDesc("stanchion_edge_origin_replaced_connections_total", "Idle connections found dead before use.", []string{"upstream"}, nil)
 	descHealthy  = prometheus.NewDesc("stanchion_edge_origin_target_healthy", "1 when the target takes part.", []string{"upstream", "target"}, nil)
@@ -90,7 +90,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descWaiting, descBase, descRetries, descReplaced, descHealthy} {
+	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descWaiting, descTypical, descRetries, descReplaced, descHealthy} {
 		ch <- d
 	}
 }
@@ -114,7 +114,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descLimit, st.Limit, name)
 		gauge(descInflight, float64(st.Inflight), name)
 		gauge(descWaiting, float64(st.Waiting), name)
-		gauge(descBase, st.BaseS, name)
+		gauge(descTypical, st.TypicalS, name)
 		count(descRetries, ps.Retries, name, strconv.FormatBool(true))
 		count(descRetries, ps.RetriesDenied, name, strconv.FormatBool(false))
 		count(descReplaced, ps.Replaced, name)

@@ -131,7 +131,7 @@ type Upstream struct {
 	// IdleTimeout after which an idle connection is closed; keep it below the origin's own. Default 20 s.
 	IdleTimeout time.Duration
 	// MinConcurrent and MaxConcurrent bound requests in flight to all targets together; the adaptive limit moves between
-	// them. Default 4 and 512.
+	// them. Default 16 and 512.
 	MinConcurrent, MaxConcurrent int
 	// HealthPath is asked every HealthEvery (default 2 s) on each target; empty: passive health only.
 	HealthPath  string
@@ -232,7 +232,7 @@ func (o Options) withDefaults() (Options, error) {
 		setDefault(&u.ConnectTimeout, 2*time.Second)
 		setDefault(&u.IdleTimeout, 20*time.Second)
 		setDefault(&u.HealthEvery, 2*time.Second)
-		setDefault(&u.MinConcurrent, 4)
+		setDefault(&u.MinConcurrent, 16)
 		setDefault(&u.MaxConcurrent, 512)
 		if u.MaxConcurrent < 1 || u.MinConcurrent < 1 || u.MaxConcurrent > 100000 {
 			bad("upstream %s: concurrency %d to %d: allowed 1 to 100000", name, u.MinConcurrent, u.MaxConcurrent)

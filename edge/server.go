@@ -178,7 +178,7 @@ func (s *Server) makeLive(o Options, old *live) (*live, error) {
 		}
 	}
 	for i, r := range o.Routes {
-		t := &route{Route: r, host: lowerASCII(r.Host), upstream: l.origins[r.Upstream], room: l.rooms[r.Room], cost: r.Cost}
+		t := &route{Route: r, index: i, host: lowerASCII(r.Host), upstream: l.origins[r.Upstream], room: l.rooms[r.Room], cost: r.Cost}
 		if t.cost == 0 {
 			t.cost = 1
 		}

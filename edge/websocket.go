@@ -61,8 +61,8 @@ const upgradeWait = 10 * time.Second
 func (s *Server) upgrade(x *exchange) {
 	o := x.route.upstream
 	start := time.Now()
-	outcome := shed.Ignore
-	defer func() { o.shed.Release(time.Since(start), outcome, time.Now()) }()
+	outcome, kind := shed.Ignore, x.route.kind(x.req.Method)
+	defer func() { o.shed.Release(kind, time.Since(start), outcome, time.Now()) }()
 
 	origin, err := o.pool.Pick(nil).Dial()
 	if err != nil {

@@ -1,19 +1,20 @@
 // Package shed keeps an origin from being asked for more than it can do at a time: a concurrency limit that follows measured
 // latency, a short queue in front of it, and priorities that say who is turned away first.
 //
-// The limit moves by the gradient of latency (the form that Netflix' concurrency-limits and Envoy use): every 100 ms
+// The limit moves by the gradient of latency (the form that Netflix' concurrency-limits and Envoy use): every 100 ms, if
+// at least half of it was in use,
 //
-//	fair  = max(base * (1 + tolerance), base + slack)
-//	g     = clamp(fair / median, 0.5, 1)
-//	limit = clamp(g * limit + sqrt(limit) / 2, Min, Max)   when g < 1
-//	limit = clamp(limit + sqrt(limit) / 2, Min, Max)       when g = 1 and the limit was being used
+//	load  = median of latency / max(base * (1 + tolerance), base + slack)
+//	limit = clamp(max(1/load, 0.5) * limit + sqrt(limit) / 2, Min, Max)   when load > 1
+//	limit = clamp(limit + sqrt(limit) / 2, Min, Max)                      otherwise
 //
-// base is a low quantile of the latencies measured while the origin was at most half used, over the last minute; so no traffic
-// has to be held back to measure it. The floor of g makes the limit halve within one interval when the origin becomes
-// slow, and the root lets it grow while latency stays fair. slack keeps the noise of very fast origins from being
-// taken for load.
+// base is what a request of the same kind takes at rest: the lowest median of the last minute, over requests that were
+// answered while the origin was at most half used. So no traffic has to be held back to measure it, and a shift from quick
+// requests to dear ones is not taken for load, as long as they are of different kinds. The floor of the factor makes the
+// limit halve within one interval when the origin becomes slow, and the root lets it grow while latency stays fair. slack
+// keeps the noise of very fast origins from being taken for load.
 //
-// A request that finds the limit used up waits for at most about half a base latency in a queue of its class; a slot that
+// A request that finds the limit used up waits for at most about a quarter of the usual latency in a queue of its class; a slot that
 // becomes free goes to the highest class first. The queue is bounded: a higher class takes the place of the youngest of
 // the lowest class.
 package shed
@@ -33,13 +34,14 @@ const Classes = 6
 var shares = [Classes]float64{1, 0.97, 0.93, 0.88, 0.82, 0.7}
 
 const (
-	interval     = 100 * time.Millisecond
-	tolerance    = 0.3
-	slack        = 0.005 // seconds
-	baseQuantile = 0.1
-	baseBuckets  = 6
-	baseBucket   = 10 * time.Second
-	maxSamples   = 256 // per interval; more are thinned by overwriting
+	interval    = 100 * time.Millisecond
+	tolerance   = 0.3
+	slack       = 0.005 // seconds
+	baseBuckets = 6
+	baseBucket  = 10 * time.Second
+	maxSamples  = 256 // per interval; more are thinned by overwriting
+	minSamples  = 8   // fewer prove nothing; they wait for more
+	kinds       = 64  // of requests; more share
 
 	leastWait = 5 * time.Millisecond
 	mostWait  = 50 * time.Millisecond
@@ -57,7 +59,7 @@ const (
 
 // Options of a Limiter.
 type Options struct {
-	Min     int // default 4
+	Min     int // default 16
 	Max     int // more than 0
 	Initial int // default min(Max, 64)
 }
@@ -73,13 +75,69 @@ type Limiter struct {
 	waiting  int
 
 	next    time.Time
-	samples []float64 // seconds, of this interval
+	loads   []float64 // of this interval
 	seen    int
-	quiet   []float64 // of those, measured while at most half used
-	bases   [baseBuckets]float64
-	baseAt  int64
+	rest    [kinds]atRest
+	typical float64 // seconds: median latency of the last interval
+	recent  []float64
 	cut     time.Time // no second cut for overload before this
 	shed    [Classes]uint64
+}
+
+// atRest is what requests of one kind take while the origin is at most half used, in seconds.
+type atRest struct {
+	quiet []float64 // not yet counted, at most maxSamples
+	busy  []float64 // while there is no base: latencies at any load
+	bases [baseBuckets]float64
+	at    int64 // the bucket of the last entry
+}
+
+// base is the lowest median of the last minute, 0 while it is not known.
+func (r *atRest) base() float64 {
+	base := 0.0
+	for _, b := range r.bases {
+		if b > 0 && (base == 0 || b < base) {
+			base = b
+		}
+	}
+	return base
+}
+
+// sample takes one latency and returns how it compares with rest, 0 while that is not known.
+func (r *atRest) sample(s float64, quiet bool, bucket int64) float64 {
+	if quiet && len(r.quiet) < maxSamples {
+		r.quiet = append(r.quiet, s)
+	}
+	base := r.base()
+	if base == 0 {
+		// Never at rest in the last minute: the smallest of many latencies is the best base there is.
+		if r.busy = append(r.busy, s); len(r.busy) < 4*minSamples {
+			return 0
+		}
+		r.put(slices.Min(r.busy), bucket)
+		r.busy = r.busy[:0]
+		base = r.base()
+	}
+	return s / max(base*(1+tolerance), base+slack)
+}
+
+// update counts the quiet latencies once there are enough of them.
+func (r *atRest) update(bucket int64) {
+	for b := max(r.at+1, bucket-baseBuckets+1); b <= bucket; b++ {
+		r.bases[b%baseBuckets] = 0
+	}
+	r.at = max(r.at, bucket)
+	if len(r.quiet) >= minSamples {
+		slices.Sort(r.quiet)
+		r.put(r.quiet[len(r.quiet)/2], bucket)
+		r.quiet = r.quiet[:0]
+	}
+}
+
+func (r *atRest) put(s float64, bucket int64) {
+	if b := &r.bases[bucket%baseBuckets]; *b == 0 || s < *b {
+		*b = s
+	}
 }
 
 // waiter is one request in the queue. Whoever takes it out of the queue sends the answer, once.
@@ -90,7 +148,7 @@ type waiter struct {
 // New makes a limiter.
 func New(o Options) *Limiter {
 	if o.Min <= 0 {
-		o.Min = 4
+		o.Min = 16
 	}
 	o.Min = min(o.Min, o.Max)
 	if o.Initial <= 0 {
@@ -115,7 +173,7 @@ func (l *Limiter) Acquire(priority int) bool {
 		l.mu.Unlock()
 		return false
 	}
-	wait := min(max(time.Duration(l.base()/2*float64(time.Second)), leastWait), mostWait)
+	wait := min(max(time.Duration(l.typical/4*float64(time.Second)), leastWait), mostWait)
 	l.mu.Unlock()
 
 	t := time.NewTimer(wait)
@@ -179,15 +237,19 @@ func (l *Limiter) enqueue(priority int) *waiter {
 	return w
 }
 
-// Release gives the slot back. latency is from sending the request to the first byte of the response.
-func (l *Limiter) Release(latency time.Duration, outcome Outcome, now time.Time) {
+// Release gives the slot back. kind groups requests that take about the same time, such as those of one route and method;
+// latency is from sending the request to the first byte of the response.
+func (l *Limiter) Release(kind uint8, latency time.Duration, outcome Outcome, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	used := l.inflight
 	l.inflight--
 	switch outcome {
 	case OK:
-		l.sample(latency.Seconds(), float64(used) <= l.limit/2)
+		bucket := now.UnixNano() / int64(baseBucket)
+		load := l.rest[kind%kinds].sample(latency.Seconds(), float64(used) <= l.limit/2, bucket)
+		l.loads, l.recent = keep(l.loads, l.seen, load), keep(l.recent, l.seen, latency.Seconds())
+		l.seen++
 	case Overload:
 		// One cut per interval: a burst of refusals is one piece of news.
 		if now.After(l.cut) {
@@ -213,60 +275,36 @@ func (l *Limiter) Release(latency time.Duration, outcome Outcome, now time.Time)
 	}
 }
 
-func (l *Limiter) sample(s float64, quiet bool) {
-	if len(l.samples) < maxSamples {
-		l.samples = append(l.samples, s)
-	} else {
-		l.samples[l.seen%maxSamples] = s
+// keep appends to a bounded sample, overwriting when it is full.
+func keep(sample []float64, seen int, v float64) []float64 {
+	if len(sample) < maxSamples {
+		return append(sample, v)
 	}
-	l.seen++
-	if quiet && len(l.quiet) < maxSamples {
-		l.quiet = append(l.quiet, s)
-	}
+	sample[seen%maxSamples] = v
+	return sample
 }
 
 func (l *Limiter) update(now time.Time) {
 	bucket := now.UnixNano() / int64(baseBucket)
-	for b := max(l.baseAt+1, bucket-baseBuckets+1); b <= bucket; b++ {
-		l.bases[b%baseBuckets] = 0
+	for i := range l.rest {
+		l.rest[i].update(bucket)
 	}
-	l.baseAt = bucket
-	if len(l.quiet) > 0 {
-		slices.Sort(l.quiet)
-		q := l.quiet[int(baseQuantile*float64(len(l.quiet)))]
-		if b := &l.bases[bucket%baseBuckets]; *b == 0 || q < *b {
-			*b = q
-		}
+	if len(l.recent) < minSamples {
+		return
 	}
-	if len(l.samples) > 0 {
-		slices.Sort(l.samples)
-		base := l.base()
-		if base == 0 {
-			// Never at rest in the last minute: the smallest latency seen is the best base there is.
-			base = l.samples[0]
-			l.bases[bucket%baseBuckets] = base
-		}
-		g := max(0.5, max(base*(1+tolerance), base+slack)/l.samples[len(l.samples)/2])
-		switch {
-		case g < 1:
-			l.limit = g*l.limit + math.Sqrt(l.limit)/2
-		case float64(l.peak) > l.limit/2: // a limit that nobody reaches is no evidence for a higher one
-			l.limit += math.Sqrt(l.limit) / 2
-		}
-		l.limit = min(max(l.limit, l.min), l.max)
+	slices.Sort(l.recent)
+	l.typical = l.recent[len(l.recent)/2]
+	slices.Sort(l.loads)
+	known := l.loads
+	for len(known) > 0 && known[0] == 0 {
+		known = known[1:]
 	}
-	l.samples, l.quiet, l.seen, l.peak = l.samples[:0], l.quiet[:0], 0, l.inflight
-}
-
-// base is the latency at rest in seconds, 0 while it is not known.
-func (l *Limiter) base() float64 {
-	base := 0.0
-	for _, b := range l.bases {
-		if b > 0 && (base == 0 || b < base) {
-			base = b
-		}
+	// A limit that nobody reaches is no evidence for a higher one, and slowness without load none for a lower one.
+	if len(known) >= minSamples && float64(l.peak) > l.limit/2 {
+		factor := min(1, max(0.5, 1/known[len(known)/2]))
+		l.limit = min(max(factor*l.limit+math.Sqrt(l.limit)/2, l.min), l.max)
 	}
-	return base
+	l.loads, l.recent, l.seen, l.peak = l.loads[:0], l.recent[:0], 0, l.inflight
 }
 
 // State is a limiter at one moment.
@@ -274,7 +312,7 @@ type State struct {
 	Limit    float64
 	Inflight int
 	Waiting  int
-	BaseS    float64
+	TypicalS float64 // median latency of the last interval with traffic, in seconds
 	Shed     [Classes]uint64
 }
 
@@ -282,5 +320,5 @@ type State struct {
 func (l *Limiter) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return State{Limit: l.limit, Inflight: l.inflight, Waiting: l.waiting, BaseS: l.base(), Shed: l.shed}
+	return State{Limit: l.limit, Inflight: l.inflight, Waiting: l.waiting, TypicalS: l.typical, Shed: l.shed}
 }

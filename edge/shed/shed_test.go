@@ -83,7 +83,7 @@ func run(l *Limiter, o *origin, loads []load, at map[time.Duration]func()) resul
 					if ok {
 						sent := time.Now()
 						o.serve()
-						l.Release(time.Since(sent), OK, time.Now())
+						l.Release(0, time.Since(sent), OK, time.Now())
 					}
 					mu.Lock()
 					defer mu.Unlock()
@@ -126,7 +126,7 @@ func TestGoodputUnderOverload(t *testing.T) {
 	offer := func(times float64) (res result) {
 		synctest.Test(t, func(*testing.T) {
 			o := &origin{servers: 10, service: 10 * time.Millisecond}
-			l := New(Options{Max: 512})
+			l := New(Options{Min: 4, Max: 512})
 			run(l, o, []load{{perSecond: capacity / 3, class: 3, to: time.Second}}, nil) // an ordinary hour before the rush
 			res = run(l, o, []load{{perSecond: capacity * times, class: 3, to: 3 * time.Second}}, nil)
 		})
@@ -150,7 +150,7 @@ func TestGoodputUnderOverload(t *testing.T) {
 func TestHighestClassSurvivesAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &origin{servers: 10, service: 10 * time.Millisecond}
-		l := New(Options{Max: 512})
+		l := New(Options{Min: 4, Max: 512})
 		r := run(l, o, []load{
 			{perSecond: 200, class: 0, to: 4 * time.Second},
 			{perSecond: 400, class: 5, to: time.Second},
@@ -168,7 +168,7 @@ func TestHighestClassSurvivesAFlood(t *testing.T) {
 func TestLimitFollowsCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &origin{servers: 40, service: 10 * time.Millisecond}
-		l := New(Options{Max: 512})
+		l := New(Options{Min: 4, Max: 512})
 		run(l, o, []load{{perSecond: 500, class: 3, to: time.Second}}, nil)
 		var before, after, healed float64
 		run(l, o, []load{{perSecond: 8000, class: 3, to: 9 * time.Second}}, map[time.Duration]func(){
@@ -209,7 +209,7 @@ func TestPrioritiesShareTheLimit(t *testing.T) {
 		synctest.Wait()
 		go func() { l.Acquire(0); got <- 0 }()
 		synctest.Wait()
-		l.Release(time.Millisecond, Ignore, time.Now())
+		l.Release(0, time.Millisecond, Ignore, time.Now())
 		if c := <-got; c != 0 {
 			t.Errorf("class %d was served first", c)
 		}
@@ -227,10 +227,74 @@ func TestOverloadCutsOncePerInterval(t *testing.T) {
 		if !l.Acquire(0) {
 			t.Fatal("no slot")
 		}
-		l.Release(time.Millisecond, Overload, now)
+		l.Release(0, time.Millisecond, Overload, now)
 	}
 	if got := l.State().Limit; got != 70 {
 		t.Errorf("limit %v after a burst of refusals, want 70", got)
+	}
+}
+
+// TestMixShift: a change from quick requests to dear ones at the same load is not taken for overload.
+func TestMixShift(t *testing.T) { synctest.Test(t, mixShift) }
+
+func mixShift(t *testing.T) {
+	l := New(Options{Min: 4, Max: 64, Initial: 20})
+	now := time.Now()
+	ask := func(kind uint8, latency time.Duration) {
+		n := 0
+		for l.Acquire(3) {
+			n++
+		}
+		for range n {
+			l.Release(kind, latency, OK, now)
+		}
+		now = now.Add(interval + 1)
+	}
+	calm := func(kind uint8, latency time.Duration) {
+		for range 2 * minSamples {
+			if !l.Acquire(3) {
+				t.Fatal("no slot")
+			}
+			l.Release(kind, latency, OK, now)
+		}
+		now = now.Add(interval + 1)
+		l.Acquire(3)
+		l.Release(kind, latency, OK, now)
+	}
+	calm(1, 100*time.Microsecond)
+	calm(2, 80*time.Millisecond)
+	before := l.State().Limit
+	for range 20 {
+		ask(2, 80*time.Millisecond)
+	}
+	if got := l.State().Limit; got < before {
+		t.Errorf("dear requests at their usual pace lowered the limit from %v to %v", before, got)
+	}
+	for range 20 {
+		ask(1, 80*time.Millisecond)
+	}
+	if got := l.State().Limit; got > before {
+		t.Errorf("quick requests that became 800 times slower left the limit at %v", got)
+	}
+}
+
+// TestSlowButIdle: an origin that is slow while hardly anybody asks keeps its limit.
+func TestSlowButIdle(t *testing.T) {
+	l := New(Options{Min: 4, Max: 64, Initial: 40})
+	now := time.Now()
+	for i := range 1000 {
+		latency := time.Millisecond
+		if i > 100 {
+			latency = time.Second
+		}
+		if !l.Acquire(3) {
+			t.Fatal("no slot")
+		}
+		l.Release(0, latency, OK, now)
+		now = now.Add(10 * time.Millisecond)
+	}
+	if got := l.State().Limit; got != 40 {
+		t.Errorf("limit %v", got)
 	}
 }
 
@@ -242,7 +306,7 @@ func TestFloorAndCeiling(t *testing.T) {
 		if !l.Acquire(0) {
 			t.Fatal("no slot")
 		}
-		l.Release(time.Second, Overload, now)
+		l.Release(0, time.Second, Overload, now)
 	}
 	if got := l.State().Limit; got != 6 {
 		t.Errorf("limit %v, want the floor", got)
@@ -256,7 +320,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if l.Acquire(3) {
-				l.Release(time.Millisecond, OK, now)
+				l.Release(0, time.Millisecond, OK, now)
 			}
 		}
 	})
