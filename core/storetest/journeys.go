@@ -471,6 +471,9 @@ func Journeys(t *testing.T, open Open) {
 			if len(points) < 2 {
 				t.Fatalf("the journey passes only %v", points)
 			}
+			if underRace {
+				return
+			}
 			for _, p := range points {
 				if slices.Contains(early, p) && j.name != journeys[0].name {
 					continue // the way to the provider's page is the same for all
