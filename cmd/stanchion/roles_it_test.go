@@ -180,7 +180,7 @@ core: {provider_url: "http://%[4]s"}
 upstreams:
   shop: {role: core}
 rooms:
-  %[15]s: {host: 127.0.0.1, entry: /performances/%[8]s, cap: 6, rate_per_second: 50, idle_s: 30, mode: queue-all}
+  %[15]s: {host: 127.0.0.1, entry: /performances/%[8]s, cap: 6, rate_per_second: 50, idle_s: 300, mode: queue-all}
 routes:
   - {paths: ["/orders/*", "/tickets/*", "/api/v1/orders/*", "/api/v1/tickets/*", "/api/v1/webhooks/*", "/api/v1/scans", "/static/*"], upstream: shop, priority: pay}
   - {paths: ["/performances/*", "/api/v1/performances/*", "/api/v1/holds*", "/api/v1/orders"], methods: [GET, POST], upstream: shop, room: %[15]s, priority: hold}

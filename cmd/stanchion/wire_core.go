@@ -227,7 +227,7 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 	c.handler = p.traced("core", c.vitals.Wrap(mux))
 
 	p.goes("orders", orders.Run)
-	if err := p.buildBus(store, options.Rooms); err != nil {
+	if err := p.buildBus(ctx, store, options.Rooms); err != nil {
 		return nil, err
 	}
 	if service != nil {
@@ -240,10 +240,13 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 const consumerPlaces = "places-back"
 
 // buildBus carries the core's events: consumers in this process read the outbox itself, or a relay publishes it to Kafka.
-func (p *plant) buildBus(store *sqlstore.Store, rooms order.Rooms) error {
+func (p *plant) buildBus(ctx context.Context, store *sqlstore.Store, rooms order.Rooms) error {
 	var subscriber bus.Subscriber = &outboxbus.Bus{Spool: store, Log: p.log}
 	if b := p.cfg.Stores.Bus; b.Engine == "kafka" {
 		o := kafkabus.Options{Addresses: b.Addresses, Prefix: b.TopicPrefix, ClientID: "stanchion-" + p.node, Log: p.log}
+		if err := kafkabus.EnsureTopics(ctx, o, b.Partitions, b.Replication, bus.TopicOrders, bus.TopicTickets, bus.TopicPasses); err != nil {
+			return fmt.Errorf("stores.bus: %w", err)
+		}
 		publisher, err := kafkabus.NewPublisher(o)
 		if err != nil {
 			return fmt.Errorf("stores.bus: %w", err)
