@@ -139,9 +139,8 @@ func (e *Estimator) interval() (low, high float64) {
 	slices.Sort(sorted)
 	at := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1))] }
 	lo, hi := at((1-coverage)/2)-e.width, at((1+coverage)/2)+e.width
-	mid := (lo + hi) / 2
-	lo, hi = min(lo, mid-leastWidth), max(hi, mid+leastWidth)
-	return math.Exp(max(lo, -3)), math.Exp(min(hi, 3))
+	mid := min(max((lo+hi)/2, -2.9), 2.9)
+	return math.Exp(max(min(lo, mid-leastWidth), -3)), math.Exp(min(max(hi, mid+leastWidth), 3))
 }
 
 // MedianError is the median of |ln(actual/forecast)| over what was learned; ok is false before the first.
