@@ -25,6 +25,9 @@ var AgeBoundsMs = [...]int64{500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 1200
 const (
 	buckets   = len(AgeBoundsMs)
 	leastWant = 1e-9 // calls one rank
+
+	// patienceMs is how long a free place may wait for the forecast to come true before one more rank is called whatever it says.
+	patienceMs = 2000
 )
 
 // Constants tune the law. The zero value is not usable; start from Defaults.
@@ -233,8 +236,8 @@ func (l *Law) Tick(in Input) Output {
 	door := float64(max(in.Parked, 0))
 	g := Gauges{LeadS: lead, ShowUp: s, FreedRate: l.freed, Door: door, Coming: coming}
 	g.Want = float64(in.Cap-in.Active) + l.freed*lead + l.c.Dial*math.Sqrt(max(l.freed, 0.2)*lead) - door - coming
-	if in.Active < in.Cap && in.Parked <= 0 {
-		g.Want = max(g.Want, leastWant) // whatever the forecast: a free place and nobody at the door means that somebody is called
+	if n := len(l.cohorts); in.Active < in.Cap && in.Parked <= 0 && (n == 0 || in.NowMs-l.cohorts[n-1].atMs >= patienceMs) {
+		g.Want = max(g.Want, leastWant) // whatever the forecast: a free place, nobody at the door and nobody just called: call somebody
 	}
 	g.Limit, g.Stock = math.Inf(1), math.Inf(1)
 	rateLimit := line.LimitRate

@@ -68,6 +68,7 @@ type measures struct {
 	kinds          map[string]string
 	refusedHolders int
 	atDoor         int
+	calledMs       int32 // last call
 	doorLongest    int
 	openDoor       int // in the first two minutes after the opening
 	frozen         int
@@ -182,14 +183,20 @@ func (m *measures) coming(w *world) (n int) {
 	return n + m.atDoor
 }
 
+// idlePatienceMs is how long the law may hope before it calls one more for a free place.
+const idlePatienceMs = 2500
+
 // idleTick checks that somebody is called while there is room and nobody on the way.
 func (m *measures) idleTick(w *world, in pace.Input, before int) {
 	wait := 0
 	for _, l := range w.lanes {
 		wait += l.waiting
 	}
+	if in.Hold || w.ctl.out.Added > 0 {
+		m.calledMs = w.now
+	}
 	rateFree := in.OperatorRate <= 0 || w.store.tat-1000 <= float64(w.now)
-	if !in.Hold && before == 0 && wait > 0 && w.store.act < w.sc.Room.Cap && rateFree && w.ctl.out.Added == 0 && w.ctl.out.LimitedBy != line.LimitStock {
+	if !in.Hold && before == 0 && wait > 0 && w.store.act < w.sc.Room.Cap && rateFree && w.ctl.out.LimitedBy != line.LimitStock && w.now-m.calledMs > idlePatienceMs {
 		m.violate(w, "6 room, nobody on the way, and nobody called")
 	}
 	m.rateTick = w.ctl.out.LimitedBy == line.LimitRate
