@@ -24,7 +24,6 @@ type Timing struct {
 	UnknownAlarm  time.Duration // an outcome unknown for longer is an alarm; 10 min
 	RefundPoll    time.Duration // between looks at a refund that is on its way; 30 s
 	WebhookRetry  time.Duration // between attempts to match stored webhooks; 10 s
-	KeysLive      time.Duration // idempotency keys; 48 h
 	ProviderCalls time.Duration // time limit of one call to the provider; 10 s
 	SeatCalls     time.Duration // time limit of one call to the inventory; 5 s
 }
@@ -38,7 +37,7 @@ func (t Timing) withDefaults() Timing {
 		{&t.CloseBefore, 45 * time.Second}, {&t.ExtendBefore, 15 * time.Second}, {&t.AttemptNeeds, time.Minute},
 		{&t.PollMin, 5 * time.Second}, {&t.PollMax, time.Minute}, {&t.RetryMin, 500 * time.Millisecond}, {&t.RetryMax, 10 * time.Second},
 		{&t.DriveLease, 10 * time.Second}, {&t.UnknownAlarm, 10 * time.Minute}, {&t.RefundPoll, 30 * time.Second},
-		{&t.WebhookRetry, 10 * time.Second}, {&t.KeysLive, 48 * time.Hour}, {&t.ProviderCalls, 10 * time.Second}, {&t.SeatCalls, 5 * time.Second},
+		{&t.WebhookRetry, 10 * time.Second}, {&t.ProviderCalls, 10 * time.Second}, {&t.SeatCalls, 5 * time.Second},
 	} {
 		if *f.d <= 0 {
 			*f.d = f.v

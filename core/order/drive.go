@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/stanchion-queue/stanchion/core/bus"
 	"github.com/stanchion-queue/stanchion/core/payment"
@@ -20,18 +23,26 @@ const maxSteps = 64
 
 // drive takes an order as far as it goes now and returns it. The caller holds
 // the order's lock of this process.
-func (s *Service) drive(ctx context.Context, id uuid.UUID) (Order, error) {
+func (s *Service) drive(ctx context.Context, id uuid.UUID) (o Order, err error) {
 	began := time.Now()
-	defer func() { s.met.driven.Observe(time.Since(began).Seconds()) }()
-	for range maxSteps {
-		o, err := s.store.Order(ctx, id)
+	ctx, span := s.tracer.Start(ctx, "drive order", trace.WithAttributes(attribute.String("stanchion.order", id.String())))
+	defer func() {
+		s.met.driven.Observe(time.Since(began).Seconds())
+		span.SetAttributes(attribute.String("stanchion.order.state", string(o.State)))
 		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.End()
+	}()
+	for range maxSteps {
+		if o, err = s.store.Order(ctx, id); err != nil {
 			return Order{}, err
 		}
 		p := decide(&o, s.now(), s.t)
 		if p.do == actWait {
 			return o, s.sleep(ctx, &o, p.at)
 		}
+		span.AddEvent(string(p.do))
 		again, err := s.perform(ctx, &o, p)
 		switch {
 		case errors.Is(err, errChanged):

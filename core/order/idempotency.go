@@ -29,6 +29,27 @@ type Idempotency struct {
 	Now   func() time.Time
 	// Lock is how long one attempt may take before a repetition takes over.
 	Lock time.Duration
+	// Live is how long a key is remembered; 0 = 48 h.
+	Live time.Duration
+}
+
+// Run forgets old keys, until ctx ends.
+func (i *Idempotency) Run(ctx context.Context) error {
+	live := i.Live
+	if live <= 0 {
+		live = 48 * time.Hour
+	}
+	t := time.NewTicker(min(live, 10*time.Minute))
+	defer t.Stop()
+	for {
+		// What cannot be forgotten now is forgotten next time.
+		_ = i.Store.PruneKeys(ctx, i.Now().Add(-live))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Fingerprint of a request: its method, path and body.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/stanchion-queue/stanchion/core/payment"
 )
@@ -26,6 +28,7 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil: discard
 	Metrics   prometheus.Registerer
+	Tracer    trace.Tracer // makes a span for each drive of an order; nil: none
 	// At, if set, is called at each named point of the saga (Points); kill
 	// tests stop the process there.
 	At func(point string)
@@ -48,6 +51,7 @@ type Service struct {
 	now       func() time.Time
 	log       *slog.Logger
 	at        func(string)
+	tracer    trace.Tracer
 	met       *metrics
 	wake      chan struct{}
 
@@ -65,7 +69,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		store: o.Store, seats: o.Seats, prices: o.Prices, rooms: o.Rooms, provider: o.Providers[0],
-		providers: map[string]payment.Provider{}, t: o.Timing.withDefaults(), limit: o.SeatLimit, now: o.Now, log: o.Log, at: o.At,
+		providers: map[string]payment.Provider{}, t: o.Timing.withDefaults(), limit: o.SeatLimit, now: o.Now, log: o.Log, at: o.At, tracer: o.Tracer,
 		wake: make(chan struct{}, 1), busy: map[uuid.UUID]chan struct{}{},
 	}
 	for _, p := range o.Providers {
@@ -82,6 +86,9 @@ func New(o Options) (*Service, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.tracer == nil {
+		s.tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if s.at == nil {
 		s.at = func(string) {}

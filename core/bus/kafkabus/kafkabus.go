@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/stanchion-queue/stanchion/core/bus"
 )
@@ -24,6 +25,7 @@ type Options struct {
 	Prefix    string       // of topic names, for tests and shared clusters
 	ClientID  string       // shown in the brokers' logs
 	Log       *slog.Logger // nil: discard
+	Tracer    trace.Tracer // makes a span for each event that is handled; nil: none
 	// RetryMin and RetryMax bound the wait after a handler's error; 0 = 100 ms
 	// and 10 s.
 	RetryMin, RetryMax time.Duration
@@ -188,7 +190,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, consumer string, topics []st
 			continue
 		}
 		wait = s.o.RetryMin
-		if err := s.deliver(ctx, log, m, h); err != nil {
+		if err := s.deliver(ctx, log, consumer, m, h); err != nil {
 			return err
 		}
 		if err := r.CommitMessages(ctx, m); err != nil && ctx.Err() == nil {
@@ -198,14 +200,14 @@ func (s *Subscriber) Subscribe(ctx context.Context, consumer string, topics []st
 }
 
 // deliver gives one message to the handler until it is handled.
-func (s *Subscriber) deliver(ctx context.Context, log *slog.Logger, m kafka.Message, h bus.Handler) error {
+func (s *Subscriber) deliver(ctx context.Context, log *slog.Logger, consumer string, m kafka.Message, h bus.Handler) error {
 	e, err := event(s.o.Prefix, m)
 	if err != nil { // it will never be readable: waiting would stop the partition for ever
 		log.Error("a message that is not an event is passed over", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "error", err)
 		return nil
 	}
 	for wait := s.o.RetryMin; ; wait = min(2*wait, s.o.RetryMax) {
-		err := h(bus.WithTraceparent(ctx, e.Traceparent), e)
+		err := bus.Handle(ctx, s.o.Tracer, consumer, e, h)
 		if err == nil {
 			return nil
 		}

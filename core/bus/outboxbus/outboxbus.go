@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stanchion-queue/stanchion/core/bus"
 )
 
@@ -17,6 +19,8 @@ import (
 type Bus struct {
 	Spool bus.Spool
 	Log   *slog.Logger // nil: discard
+	// Tracer makes a span for each event that is handled; nil: none.
+	Tracer trace.Tracer
 	// Poll is how long an empty outbox is left alone; 0 = 50 ms.
 	Poll time.Duration
 	// Batch is how many events are read at once; 0 = 64.
@@ -73,7 +77,7 @@ func (b *Bus) handle(ctx context.Context, consumer string, es []bus.Event, h bus
 	var done []int64
 	var failed error
 	for _, e := range es {
-		if failed = h(bus.WithTraceparent(ctx, e.Traceparent), e); failed != nil {
+		if failed = bus.Handle(ctx, b.Tracer, consumer, e, h); failed != nil {
 			failed = fmt.Errorf("%s of %s: %w", e.Type, e.Key, failed)
 			break
 		}
