@@ -55,6 +55,7 @@ type cli struct {
 	PSP       pspCmd       `cmd:"" name:"psp-simulator" help:"Run the payment-provider simulator."`
 	Config    configCmd    `cmd:"" help:"Check a configuration, or print the reference of all keys."`
 	Keys      keysCmd      `cmd:"" help:"Make or rotate the signing keys of an installation."`
+	Simulate  simulateCmd  `cmd:"" help:"Play an on-sale in virtual time and measure it."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
