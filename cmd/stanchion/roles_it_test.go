@@ -171,22 +171,18 @@ stores:
   orders:   {engine: postgres, url_file: %[9]s}
   bus:      {engine: kafka, addresses: ["%[10]s"], topic_prefix: roles.%[8]s., partitions: 3, replication: 1}
   settings: {engine: consul, prefix: roles/%[8]s, consul: {address: "%[11]s"}}
-  discovery:
-    peers:
-      core: ["http://%[12]s"]
-      queue: ["http://%[13]s"]
-      inventory: ["http://%[14]s"]
+  discovery: {engine: consul, prefix: roles-%[8]s, consul: {address: "%[11]s"}}
 core: {provider_url: "http://%[4]s"}
 upstreams:
   shop: {role: core}
 rooms:
-  %[15]s: {host: 127.0.0.1, entry: /performances/%[8]s, cap: 6, rate_per_second: 50, idle_s: 300, mode: queue-all}
+  %[12]s: {host: 127.0.0.1, entry: /performances/%[8]s, cap: 6, rate_per_second: 50, idle_s: 300, mode: queue-all}
 routes:
   - {paths: ["/orders/*", "/tickets/*", "/api/v1/orders/*", "/api/v1/tickets/*", "/api/v1/webhooks/*", "/api/v1/scans", "/static/*"], upstream: shop, priority: pay}
-  - {paths: ["/performances/*", "/api/v1/performances/*", "/api/v1/holds*", "/api/v1/orders"], methods: [GET, POST], upstream: shop, room: %[15]s, priority: hold}
+  - {paths: ["/performances/*", "/api/v1/performances/*", "/api/v1/holds*", "/api/v1/orders"], methods: [GET, POST], upstream: shop, room: %[12]s, priority: hold}
   - {paths: ["/*"], upstream: shop}
 `, public, keys, console, provider, engine(t, "REDIS"), engine(t, "CASSANDRA"), engine(t, "CASSANDRA_DC"), run, filepath.Join(dir, "postgres-url"),
-		engine(t, "KAFKA"), consul.Host, inner["core"], inner["queue"], inner["inventory"], room)
+		engine(t, "KAFKA"), consul.Host, room)
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

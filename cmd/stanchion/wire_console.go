@@ -17,6 +17,7 @@ import (
 	"github.com/stanchion-queue/stanchion/inventory"
 	queueapi "github.com/stanchion-queue/stanchion/queue/api"
 	"github.com/stanchion-queue/stanchion/queue/controller"
+	"github.com/stanchion-queue/stanchion/queue/room"
 )
 
 // consoleRooms are the waiting rooms as the console sees them: the live picture comes from the controller, settings from their
@@ -24,6 +25,7 @@ import (
 type consoleRooms struct {
 	service  queueapi.Service
 	settings config.Settings
+	beacon   string // chain of the beacon, for settings that name a round
 }
 
 var (
@@ -78,11 +80,35 @@ func (c consoleRooms) PutSettings(ctx context.Context, room string, doc []byte, 
 	if err != nil {
 		return "", err
 	}
+	if err := c.acceptable(ctx, room, r); err != nil {
+		return "", err
+	}
 	version, err := c.settings.Put(ctx, room, full, ifVersion, who, why)
 	if errors.Is(err, config.ErrConflict) {
 		return "", desk.ErrConflict
 	}
 	return version, err
+}
+
+// acceptable asks the room itself, which refuses what cannot change any more: the lanes of a line that has begun, an opening that is
+// over. A room whose controller does not answer takes the document when it does.
+func (c consoleRooms) acceptable(ctx context.Context, name string, r config.Room) error {
+	doc, err := roomSettings(r, c.beacon, time.Now()).Document()
+	if err != nil {
+		return err
+	}
+	var problems room.Problems
+	if _, err = c.service.Preview(ctx, name, doc); errors.As(err, &problems) {
+		out := &desk.Invalid{}
+		for _, p := range problems {
+			out.Problems = append(out.Problems, desk.Problem{Key: p.Key, Value: p.Value, Want: p.Want})
+		}
+		return out
+	}
+	if errors.Is(err, room.ErrSettings) {
+		return &desk.Invalid{Problems: []desk.Problem{{Key: "(document)", Value: err.Error(), Want: "settings that this room can take now"}}}
+	}
+	return nil
 }
 
 func (c consoleRooms) History(ctx context.Context, room string, limit int) ([]desk.Revision, error) {
@@ -199,11 +225,7 @@ func (p *plant) buildConsole(ctx context.Context, rooms *waiting, shop *core, se
 		service, settings = rooms.service, rooms.settings
 	}
 	if service == nil {
-		peers := p.cfg.Stores.Discovery.Peers[string(config.QueueRole)]
-		if len(peers) == 0 {
-			return errors.New("the console needs the queue role: name it under stores.discovery.peers, or run it in this process")
-		}
-		client, err := queueapi.NewClient(p.internalClient(), peers...)
+		client, err := p.queueClient()
 		if err != nil {
 			return err
 		}
@@ -215,7 +237,7 @@ func (p *plant) buildConsole(ctx context.Context, rooms *waiting, shop *core, se
 			return err
 		}
 	}
-	r := consoleRooms{service: service, settings: settings}
+	r := consoleRooms{service: service, settings: settings, beacon: p.cfg.Beacon.Chain}
 	o := admin.Options{Rooms: r, Fleet: r, Token: admin.NewToken(), SessionLife: time.Duration(p.cfg.Admin.SessionS) * time.Second,
 		LookEvery: time.Duration(p.cfg.Admin.LiveMS) * time.Millisecond, Version: p.version, Log: p.log, Registerer: p.registry}
 	if shop != nil && seats != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/stanchion-queue/stanchion/admin/health"
+	"github.com/stanchion-queue/stanchion/config"
 	"github.com/stanchion-queue/stanchion/core/api"
 	"github.com/stanchion-queue/stanchion/core/bus"
 	"github.com/stanchion-queue/stanchion/core/bus/kafkabus"
@@ -175,8 +176,8 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 	var service queueapi.Service
 	if rooms != nil {
 		service = rooms.service
-	} else if peers := p.cfg.Stores.Discovery.Peers["queue"]; len(peers) > 0 {
-		if service, err = queueapi.NewClient(p.internalClient(), peers...); err != nil {
+	} else if len(p.cfg.Rooms) > 0 {
+		if service, err = p.queueClient(); err != nil {
 			return nil, err
 		}
 	}
@@ -326,4 +327,13 @@ func (p *plant) reportOnce(ctx context.Context, c *core, seats inventory.Desk, s
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// queueClient calls the queue role in another process.
+func (p *plant) queueClient() (queueapi.Service, error) {
+	bases, c, err := p.client(config.QueueRole, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return queueapi.NewClient(c, bases...)
 }

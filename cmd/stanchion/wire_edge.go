@@ -15,13 +15,15 @@ import (
 // priorities are the classes of config.Route, the first shed last.
 var priorities = []string{"finish", "pay", "hold", "session", "browse", "background"}
 
+// nobody is where requests go while no process of the core is known: a port that refuses at once, so that fans are told to come again.
+const nobody = "http://127.0.0.1:1"
+
 // edgeOptions translates the configuration of the edge role. coreURLs are the core's internal addresses, for upstreams that name the
 // role.
-func (l *launch) edgeOptions(rooms map[string]edge.Room, coreURLs []string) (edge.Options, error) {
-	cfg := l.cfg
+func (l *launch) edgeOptions(cfg config.Config, rooms map[string]edge.Room, coreURLs []string) (edge.Options, error) {
 	public := cfg.Listeners.Public
 	o := edge.Options{
-		Listener: l.listeners["public"], Prefix: cfg.Prefix, KnownPasses: cfg.Edge.PassesKept,
+		Listener: l.listeners["public"], ProxyProtocol: public.ProxyProtocol, Prefix: cfg.Prefix, KnownPasses: cfg.Edge.PassesKept,
 		Upstreams: map[string]edge.Upstream{}, Rooms: map[string]edge.RoomOptions{},
 		Limits: edge.Limits{
 			HeadBytes: public.HeaderBytes, BodyBytes: public.BodyBytes, Connections: public.Connections, ConnectionsPerNetwork: public.PerNetwork,
@@ -59,6 +61,16 @@ func (l *launch) edgeOptions(rooms map[string]edge.Room, coreURLs []string) (edg
 		}
 		if u.Role != "" {
 			up.Targets = coreURLs
+			if len(coreURLs) == 0 {
+				up.Targets = []string{nobody}
+			}
+			if internal := cfg.Listeners.Internal.TLS; internal.CertFile != "" {
+				t, err := mutualTLS(internal)
+				if err != nil {
+					return o, fmt.Errorf("listeners.internal.tls: %w", err)
+				}
+				up.TLS = t
+			}
 		}
 		if u.TLS.Enabled {
 			t, err := clientTLS(u.TLS)

@@ -76,5 +76,9 @@ func (p *plant) serveInventory(internal *http.ServeMux, s *inventory.Service) {
 }
 
 func (p *plant) inventoryClient() (inventory.Desk, error) {
-	return inventoryapi.NewClient(p.cfg.Stores.Discovery.Peers[string(config.InventoryRole)], p.internalClientFor(0))
+	bases, c, err := p.client(config.InventoryRole, 0) // each call brings its deadline
+	if err != nil {
+		return nil, err
+	}
+	return inventoryapi.NewClient(bases, c)
 }

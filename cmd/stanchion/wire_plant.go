@@ -24,11 +24,13 @@ type plant struct {
 	failed chan error
 	steps  []telemetry.Step // in the order in which parts were built
 	agents map[config.Consul]*consulkv.Client
+	known  map[config.Role]*peers
+	takes  []func(config.Config) error // what takes a new configuration, all or nothing each
 }
 
 func newPlant(ctx context.Context, l *launch) *plant {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	return &plant{launch: l, life: life, end: end, failed: make(chan error, 16), agents: map[config.Consul]*consulkv.Client{}}
+	return &plant{launch: l, life: life, end: end, failed: make(chan error, 16), agents: map[config.Consul]*consulkv.Client{}, known: map[config.Role]*peers{}}
 }
 
 // goes runs f in the background until the plant's life ends. An f that returns before that with an error stops the process.

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stanchion-queue/stanchion/admin/health"
@@ -33,7 +35,7 @@ func runRoles(ctx context.Context, l *launch) error {
 	p := newPlant(ctx, l)
 	err := p.build(ctx)
 	if err == nil {
-		p.wg.Go(func() { l.reloadOnHangup(p.life, func(config.Config) error { return nil }) })
+		p.wg.Go(func() { l.reloadOnHangup(p.life, p.take) })
 		l.board.SetPhase(health.Serving)
 		l.log.Info("ready")
 		select {
@@ -85,7 +87,7 @@ func (p *plant) build(ctx context.Context) error {
 		}
 	}
 	var shop *core
-	coreURLs := p.cfg.Stores.Discovery.Peers[string(config.CoreRole)]
+	var coreURLs []string
 	if p.has(config.CoreRole) {
 		if shop, err = p.buildCore(ctx, ring, passes, rooms, seats); err != nil {
 			return err
@@ -103,6 +105,9 @@ func (p *plant) build(ctx context.Context) error {
 		if err := p.serves("internal", p.cfg.Listeners.Internal, ln, internal); err != nil {
 			return err
 		}
+	}
+	if err := p.announce(); err != nil {
+		return err
 	}
 	p.background()
 	if p.has(config.AdminRole) {
@@ -188,10 +193,6 @@ func (p *plant) buildRooms(ctx context.Context, ring *keyring.Ring, passes *pass
 		internal.Handle("/internal/v1/rooms/", queueapi.Handler(local, p.log))
 		p.goes("controller", w.controller.Run)
 		p.goes("settings", func(ctx context.Context) error { return p.followSettings(ctx, w.settings, w.controller) })
-	} else if peers := p.cfg.Stores.Discovery.Peers[string(config.QueueRole)]; len(peers) > 0 {
-		if w.service, err = queueapi.NewClient(p.internalClient(), peers...); err != nil {
-			return nil, err
-		}
 	}
 	p.goes("agent", w.agent.Run)
 	p.board.Add(health.Check{Name: "waiting rooms", Probe: func(context.Context) health.Result {
@@ -215,14 +216,6 @@ func (p *plant) openRoomStore(ctx context.Context) (queue.Store, error) {
 		return nil, fmt.Errorf("stores.rooms: %w", err)
 	}
 	return store, nil
-}
-
-// internalClient calls other roles; mutual TLS off loopback.
-func (p *plant) internalClient() *http.Client { return p.internalClientFor(10 * time.Second) }
-
-// internalClientFor is internalClient with a bound on one call; 0 leaves it to each call's context.
-func (p *plant) internalClientFor(timeout time.Duration) *http.Client {
-	return &http.Client{Timeout: timeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second}}
 }
 
 func (p *plant) buildInventory(ctx context.Context, internal *http.ServeMux) (inventory.Desk, error) {
@@ -254,13 +247,63 @@ func (p *plant) openSeatStore(ctx context.Context) (inventory.Store, func() erro
 	return s, s.Close, nil
 }
 
+// take brings a new configuration to the parts that can change while they run.
+func (p *plant) take(next config.Config) error {
+	for _, f := range p.takes {
+		if err := f(next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// usesCore says whether an upstream forwards to the core role.
+func usesCore(cfg config.Config) bool {
+	for _, u := range cfg.Upstreams {
+		if u.Role == string(config.CoreRole) {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *plant) buildEdge(w *waiting, passes *pass.Keys, coreURLs []string) error {
 	rooms := map[string]edge.Room{}
 	for name := range p.cfg.Rooms {
 		r, _ := w.agent.Room(name)
 		rooms[name] = r
 	}
-	o, err := p.edgeOptions(rooms, coreURLs)
+	var server atomic.Pointer[edge.Server]
+	var mu sync.Mutex // a reload and a change of peers do not cross
+	cfg := p.cfg
+	apply := func(next config.Config, core []string) error {
+		s := server.Load()
+		if s == nil {
+			return nil
+		}
+		o, err := p.edgeOptions(next, rooms, core)
+		if err != nil {
+			return err
+		}
+		return s.Reload(o)
+	}
+	if coreURLs == nil && usesCore(cfg) {
+		ps, err := p.peersOf(config.CoreRole)
+		if err != nil {
+			return err
+		}
+		coreURLs = ps.urls(func(urls []string) {
+			mu.Lock()
+			defer mu.Unlock()
+			coreURLs = urls
+			if err := apply(cfg, urls); err != nil {
+				p.log.Error("the core's addresses changed, and the edge keeps the old ones", "err", err)
+			}
+		})
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	o, err := p.edgeOptions(cfg, rooms, coreURLs)
 	if err != nil {
 		return err
 	}
@@ -269,6 +312,16 @@ func (p *plant) buildEdge(w *waiting, passes *pass.Keys, coreURLs []string) erro
 	if err != nil {
 		return err
 	}
+	server.Store(s)
+	p.takes = append(p.takes, func(next config.Config) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := apply(next, coreURLs); err != nil {
+			return err
+		}
+		cfg = next
+		return nil
+	})
 	// The agent says goodbye before the last requests are answered: nobody new is let in by an edge that is going away.
 	p.goes("edge", s.Run)
 	p.closing("edge", s.Drain)
