@@ -12,7 +12,7 @@ unexport STANCHION_CACHE
 ADDRESSES := $(STANCHION_CACHE)/services.env
 SERVICES := STANCHION_CACHE='$(STANCHION_CACHE)' go run ./tools/services
 WITH_ENGINES := set -a; . '$(ADDRESSES)'; set +a;
-TAGS := it,ui
+TAGS := it,ui,kill
 FUZZTIME ?= 5s
 BENCH ?= .
 ARGS ?=
@@ -34,7 +34,7 @@ run: build ## the demo: every role in one process on embedded stores (ARGS='--fl
 	@exec bin/stanchion demo $(ARGS)
 
 .PHONY: test
-test: services vet unit it ## everything: vet, unit and integration tests; installs and starts what it needs
+test: services vet unit it ui ## everything: unit, integration and browser tests; installs and starts what it needs
 
 .PHONY: vet
 vet: ## go vet, test files of every build tag included
@@ -54,10 +54,17 @@ it: ## tests against the real engines; needs `make services`
 	@test -n '$(IT_PACKAGES)' || { echo 'no package has a test file with "//go:build it"' >&2; exit 1; }
 	$(WITH_ENGINES) go test -tags it -p 2 -count=1 -timeout 10m $(IT_PACKAGES)
 
+# A package has browser tests if one of its files carries the build tag.
+UI_PACKAGES = $(shell git grep --untracked -lE '^//go:build ui$$' -- '*_test.go' | xargs -r -n1 dirname | sort -u | sed 's,^,./,')
+
 .PHONY: ui
 ui: ## the pages in a real browser; installs Chromium and its driver
 	@$(SERVICES) up browser
-	$(WITH_ENGINES) go test -tags ui -count=1 -timeout 10m ./tools/journeys/...
+	$(WITH_ENGINES) go test -tags ui -p 1 -count=1 -timeout 10m $(UI_PACKAGES)
+
+.PHONY: kill-test
+kill-test: ## kill the demo with SIGKILL at random, again and again, and audit what it acknowledged (ARGS='-kills=30 -fans=300 -seed=1')
+	go test -tags kill -run TestKill -count=1 -timeout 30m -v ./chaos/restart -args $(ARGS)
 
 .PHONY: lint
 lint: vet ## gofmt, vet, staticcheck, import rules, known vulnerabilities
