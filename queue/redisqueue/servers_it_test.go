@@ -4,6 +4,7 @@ package redisqueue
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -169,7 +170,8 @@ func (r *room) call() error {
 func (r *room) fan(seq uint32) queue.Claim {
 	c := queue.Claim{Line: r.line, Stamp: line.Stamp{Inc: testEdge, Seq: seq}, WhoKind: line.WhoAccount}
 	copy(c.Session[:], fmt.Sprintf("%016d", seq))
-	copy(c.Who[:], fmt.Sprintf("%016d", seq*7919)) // spread over the holders' sets
+	spread := uint64(seq+1) * 0x9e3779b97f4a7c15 // a hash is spread evenly over the holders' sets
+	binary.BigEndian.PutUint64(c.Who[:], spread)
 	return c
 }
 

@@ -413,7 +413,7 @@ func (s *Store) Claim(ctx context.Context, room string, b queue.ClaimBatch) ([]q
 		c := &b.Claims[i]
 		id := c.Line.String()
 		args = append(args, id, utoa(uint64(c.Lane)), utoa(c.Rank), spentKey(id, c.Stamp), spentBit(c.Stamp), string(c.Session[:]),
-			holdersKey(id, c.WhoKind, c.Who), string(c.Who[:]), c.Group, utoa(uint64(c.Door)), flag(c.Enter))
+			holdersKey(id, c.WhoKind, c.Who), holderMember(c.Who), c.Group, utoa(uint64(c.Door)), flag(c.Enter))
 	}
 	r, replicated, err := s.run(ctx, room, scriptClaim, true, args...)
 	if err != nil {
@@ -485,7 +485,7 @@ func (s *Store) Restore(ctx context.Context, room string, in queue.Restore) erro
 
 func appendSpent(args []string, s *queue.SpentStamp) []string {
 	id := s.Line.String()
-	return append(args, id, spentKey(id, s.Stamp), spentBit(s.Stamp), holdersKey(id, s.WhoKind, s.Who), string(s.Who[:]))
+	return append(args, id, spentKey(id, s.Stamp), spentBit(s.Stamp), holdersKey(id, s.WhoKind, s.Who), holderMember(s.Who))
 }
 
 func even(g queue.SealedRange) bool {
@@ -698,12 +698,12 @@ func (s *Store) StartLine(ctx context.Context, room, gen, token string, l queue.
 	return nil
 }
 
-// clean drops what only claims on a line needed: spent bitmaps, whose edges are known to no list, and unsealed counts. The line is
+// clean drops what only claims on a line needed: spent bitmaps, whose edges are known to no list, holders and unsealed counts. The line is
 // no longer claimable, so this may be late or be interrupted; it costs memory alone.
 func (s *Store) clean(ctx context.Context, room, id string) {
 	prefix := strings.TrimSuffix(s.key(room), "c")
 	for addr, node := range s.client.Nodes() {
-		for _, kind := range []string{"sp:", "w:"} {
+		for _, kind := range []string{"sp:", "who:", "w:"} {
 			if err := s.unlink(ctx, node, prefix+kind+id+":*"); err != nil {
 				s.log.Warn("remains of an old line were not removed", "room", room, "line", id, "address", addr, "error", err)
 			}

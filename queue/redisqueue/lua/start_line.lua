@@ -35,7 +35,6 @@ for i = 1, #lines do
     call('HDEL', C, unpack(f))
     call('EXPIRE', okey, 604800)
     call('UNLINK', P .. 'seals:' .. old)
-    for b = 0, 255 do call('UNLINK', P .. 'who:' .. old .. ':' .. string.format('%02x', b)) end
     retired[#retired + 1] = old
   end
 end
