@@ -653,7 +653,7 @@ func (r *room) call(nowMs int64, c *queue.Call) (queue.CallReply, error) {
 			r.callLane(nowMs, s.l, uint8(i), x)
 		}
 	}
-	r.tick, r.beat, r.forecast = nowMs, nowMs, c.Forecast
+	r.tick, r.beat, r.forecast = nowMs, nowMs, slices.Clone(c.Forecast)
 	reply := queue.CallReply{StoreMs: nowMs, Active: r.active, Parked: r.parked(nowMs), FreedTotal: r.freed, GrantedTotal: r.granted}
 	sum := map[arrivalKey]uint32{}
 	for k, n := range r.arrivals {

@@ -22,6 +22,7 @@ type file struct {
 	db   *sql.DB
 	conn *sql.Conn
 	next int64 // next journal id
+	lazy bool  // the last write of the store time may have left commits without force
 }
 
 // Marks in the file's header that tell a room store from any other SQLite file.
@@ -223,6 +224,9 @@ func (f *file) each(ctx context.Context, query string, do func(*sql.Rows) error)
 
 // transact runs do between BEGIN and COMMIT.
 func (f *file) transact(ctx context.Context, do func() error) error {
+	if err := f.strict(ctx); err != nil {
+		return err
+	}
 	if _, err := f.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return describe(err)
 	}
@@ -303,15 +307,29 @@ func (f *file) snapshot(ctx context.Context, rooms []roomParts, storeMs int64) e
 	return nil
 }
 
-// writeTime notes the store time. It survives the end of the process; a power cut may lose it, and then the clock serves.
+// writeTime notes the store time without forcing it to the disk. It survives the end of the process; a power cut may lose it, and
+// then the clock serves.
 func (f *file) writeTime(ctx context.Context, storeMs int64) error {
-	for _, s := range []string{
-		"PRAGMA synchronous=NORMAL", fmt.Sprintf("UPDATE clock SET store_ms = max(store_ms, %d)", storeMs), "PRAGMA synchronous=FULL",
-	} {
-		if _, err := f.conn.ExecContext(ctx, s); err != nil {
-			return fmt.Errorf("write store time to %s: %w", f.path, describe(err))
-		}
+	f.lazy = true
+	_, err := f.conn.ExecContext(ctx, "PRAGMA synchronous=NORMAL")
+	if err == nil {
+		_, err = f.conn.ExecContext(ctx, "UPDATE clock SET store_ms = max(store_ms, ?)", storeMs)
 	}
+	if err = errors.Join(err, f.strict(ctx)); err != nil {
+		return fmt.Errorf("write store time to %s: %w", f.path, describe(err))
+	}
+	return nil
+}
+
+// strict makes commits durable again. No row is written before it has succeeded.
+func (f *file) strict(ctx context.Context) error {
+	if !f.lazy {
+		return nil
+	}
+	if _, err := f.conn.ExecContext(ctx, "PRAGMA synchronous=FULL"); err != nil {
+		return describe(err)
+	}
+	f.lazy = false
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stanchion-queue/stanchion/queue"
@@ -280,6 +281,7 @@ func (r *room) setSettings(s queue.Settings) error {
 	if err != nil {
 		return fmt.Errorf("encode settings: %w", err)
 	}
+	s.Document = slices.Clone(s.Document)
 	r.settings = s
 	if e := r.rec; e != nil {
 		e.op(opSettings)
