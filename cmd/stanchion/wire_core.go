@@ -168,7 +168,7 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 		return nil, err
 	}
 	options := order.Options{
-		Store: store, Seats: seatDesk{seats}, Prices: c.catalog, Providers: []payment.Provider{provider}, Log: p.log, Metrics: p.registry,
+		Store: store, Seats: seatDesk{seats}, Prices: c.catalog, Providers: []payment.Provider{provider}, Log: p.log, Metrics: p.registry, Tracer: p.tracer("order"),
 		Timing: order.Timing{HoldLease: time.Duration(p.cfg.Seats.HoldS) * time.Second, Pin: time.Duration(p.cfg.Core.OrderS) * time.Second,
 			HoldCap: time.Duration(p.cfg.Seats.HoldS+p.cfg.Seats.ExtendS+p.cfg.Core.OrderS) * time.Second},
 		SeatLimit: p.cfg.Seats.PerHold,
@@ -228,6 +228,7 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 	c.handler = p.traced("core", c.vitals.Wrap(mux))
 
 	p.goes("orders", orders.Run)
+	p.goes("idempotency keys", keys.Run)
 	if err := p.buildBus(ctx, store, options.Rooms); err != nil {
 		return nil, err
 	}
@@ -242,9 +243,9 @@ const consumerPlaces = "places-back"
 
 // buildBus carries the core's events: consumers in this process read the outbox itself, or a relay publishes it to Kafka.
 func (p *plant) buildBus(ctx context.Context, store *sqlstore.Store, rooms order.Rooms) error {
-	var subscriber bus.Subscriber = &outboxbus.Bus{Spool: store, Log: p.log}
+	var subscriber bus.Subscriber
 	if b := p.cfg.Stores.Bus; b.Engine == "kafka" {
-		o := kafkabus.Options{Addresses: b.Addresses, Prefix: b.TopicPrefix, ClientID: "stanchion-" + p.node, Log: p.log}
+		o := kafkabus.Options{Addresses: b.Addresses, Prefix: b.TopicPrefix, ClientID: "stanchion-" + p.node, Log: p.log, Tracer: p.tracer("bus")}
 		if err := kafkabus.EnsureTopics(ctx, o, b.Partitions, b.Replication, bus.TopicOrders, bus.TopicTickets, bus.TopicPasses); err != nil {
 			return fmt.Errorf("stores.bus: %w", err)
 		}
@@ -258,6 +259,10 @@ func (p *plant) buildBus(ctx context.Context, store *sqlstore.Store, rooms order
 		}
 		relay := &bus.Relay{Outbox: store, Publisher: publisher, Log: p.log, Metrics: p.registry}
 		p.goes("outbox relay", relay.Run)
+	} else {
+		inside := &outboxbus.Bus{Spool: store, Log: p.log, Tracer: p.tracer("bus")}
+		p.goes("bus", inside.Run)
+		subscriber = inside
 	}
 	if rooms == nil {
 		return nil

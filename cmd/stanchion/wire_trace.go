@@ -29,3 +29,11 @@ func (p *plant) traced(part string, next http.Handler) http.Handler {
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
+
+// tracer makes the spans of one part; nil while tracing is off.
+func (p *plant) tracer(part string) trace.Tracer {
+	if !p.tracing.Enabled() {
+		return nil
+	}
+	return p.tracing.Tracer(part)
+}
