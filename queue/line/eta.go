@@ -155,6 +155,7 @@ func (s Status) NextPoll(lane int, rank uint64, u float64) time.Duration {
 		}
 		// The line may have stood still for a minute and move on at any moment: the faster of its speeds counts.
 		speed := max(l.PerMinute/60, l.ETA.PerSecond)
+		ahead -= min(ahead, s.Poll.Front)
 		switch {
 		case ahead == 0:
 			ms = float64(lo)

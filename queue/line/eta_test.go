@@ -76,6 +76,8 @@ func TestNextPoll(t *testing.T) {
 		{"soon", base, 0, 1010, 2 * time.Second},
 		{"a sixteenth of the time", base, 0, 1000 + 1600, 20 * time.Second},
 		{"standing still for now", with(func(s *Status) { s.Lanes[0].PerMinute = 1; s.Lanes[0].ETA.PerSecond = 10 }), 0, 1000 + 3200, 20 * time.Second},
+		{"an opening: half of these are called next", with(func(s *Status) { s.Poll.Front = 3000 }), 0, 4000, 2 * time.Second},
+		{"behind them", with(func(s *Status) { s.Poll.Front = 3000 }), 0, 4000 + 1600, 20 * time.Second},
 		{"far", base, 0, 30_000, 60 * time.Second},
 		{"not sealed", base, 0, NoRank, time.Second},
 		{"little stock, front", scarce, 0, 3900, 12 * time.Second},

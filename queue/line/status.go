@@ -91,6 +91,10 @@ type Poll struct {
 	MaxMs  int64   `json:"max_ms"`
 	Spread float64 `json:"spread"` // jitter: the next poll is at t*(1-spread) to t*(1+spread)
 
+	// Front is how many ranks of each lane may be called at any moment, because so many places are free: twice the free places while a room
+	// fills, 0 in a full one. Pages this near ask as often as they may.
+	Front uint64 `json:"front,omitempty"`
+
 	// FrontMaxMs replaces MaxMs for the first tenth of a lane when little is left to sell, so that news of the end arrives.
 	FrontMaxMs int64 `json:"front_max_ms,omitempty"`
 }

@@ -63,8 +63,13 @@ type control struct {
 	status line.Status
 	filled bool
 	out    pace.Output
-	drawn  bool
+
+	drawnMs int32
 }
+
+// afterDrawMs is how long the first call waits after the draw: pages ask for it every eight seconds or so, and must know their place before
+// those in front can come when they are called.
+const afterDrawMs = 10_000
 
 // tick is the controller: seal, free, reap, call, publish.
 func (w *world) tick() {
@@ -87,7 +92,7 @@ func (w *world) tick() {
 	}
 	in := pace.Input{
 		NowMs: int64(w.now), Cap: int64(w.sc.Room.Cap), Active: int64(s.act), FreedTotal: s.freed,
-		OperatorRate: w.sc.Room.RatePerSecond, Hold: w.now < w.lobbyEnd || !w.opening.Drawn,
+		OperatorRate: w.sc.Room.RatePerSecond, Hold: w.now < w.lobbyEnd || !w.opening.Drawn || w.lobbyEnd > 0 && w.now < c.drawnMs+afterDrawMs,
 	}
 	for _, e := range w.edges {
 		if e.deadAt < 0 {
@@ -253,6 +258,7 @@ func (w *world) draw() {
 		return
 	}
 	w.opening.Drawn = true
+	w.ctl.drawnMs = w.now
 	for _, l := range w.lanes {
 		later := l.order // those who came after the opening have their ranks already
 		l.order = nil
@@ -289,7 +295,7 @@ func (w *world) advance(l *lane) {
 		w.counted(l, &w.fans[i], -1)
 		w.call(l, i)
 	}
-	l.horizon = max(l.horizon, l.published+uint64(max(l.velocity, l.eta.PerSecond)*horizonS))
+	l.horizon = max(l.horizon, l.published+uint64(max(l.velocity, l.eta.PerSecond)*horizonS)+w.ctl.status.Poll.Front)
 	for l.near < len(l.order) && uint64(w.fans[l.order[l.near]].rank) < l.horizon {
 		i := l.order[l.near]
 		if f := &w.fans[i]; f.is(far) {
@@ -322,6 +328,7 @@ func (w *world) publish() {
 	case !w.opening.Drawn:
 		st.Phase = line.PhaseDrawing
 	}
+	st.Poll.Front = 2 * uint64(max(w.sc.Room.Cap-w.store.act, 0))
 	crowd := w.sc.Crowd
 	early := float64(w.sc.Room.Cap) / (crowd.DwellMeanS + w.sc.Room.IdleS*crowd.SilentShare) / c.out.Gauges.ShowUp
 	for _, l := range w.lanes {
