@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,19 @@ func TestWhatEachStateOffers(t *testing.T) {
 	for _, s := range []State{Ended, SoldOut, HolderUsed, CookiesBlocked, NeedsAccount} {
 		if page := shown(render(t, Sample(s, "onsale", "x", "", now))); strings.Contains(page, "Go in now") || strings.Contains(page, "Take a new place") {
 			t.Errorf("%s offers what it cannot give", s)
+		}
+	}
+}
+
+// TestOnlyUsableForms: a form that cannot help in a state is not in its page, hidden or not: browsers that know neither style
+// nor script show everything.
+func TestOnlyUsableForms(t *testing.T) {
+	for _, s := range States() {
+		page := render(t, Sample(s, "onsale", "x", "", now))
+		for form, states := range map[string][]State{"/claim": {Called, Door, Moment}, "/join": {Left, Refused, Spent}} {
+			if got, want := strings.Contains(page, `onsale`+form+`"`), slices.Contains(states, s); got != want {
+				t.Errorf("%s: form %s: %v, want %v", s, form, got, want)
+			}
 		}
 	}
 }

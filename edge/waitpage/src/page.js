@@ -292,7 +292,8 @@ const REFUSED = {
 function refused(p) {
   const code = kind(p);
   if (code === "room-closed") return show(status && status.phase === "sold_out" ? "sold_out" : "ended");
-  if (REFUSED[code]) return show(REFUSED[code]);
+  // The server's page for it offers what can be done now; without the old ticket it comes up once.
+  if (REFUSED[code]) return REFUSED[code] === state || location.reload();
   if (state === "probe") {
     // A place is still wanted: the limits of the door, or a moment's trouble.
     setTimeout(() => join().catch(lost), (p.retry_after_ms || 3000) * (1 + Math.random()));
@@ -405,9 +406,9 @@ addEventListener("pageshow", (e) => e.persisted && LIVE[state] && schedule(0));
 
 const LIVE = { probe: 1, lobby: 1, drawing: 1, waiting: 1, near: 1, called: 1, door: 1, moment: 1, paused: 1, draining: 1, sold_out: 1, maintenance: 1 };
 
-const enter = $("enter");
-if (enter)
-  enter.form.addEventListener("submit", (e) => {
+// With a script nobody has to press the button; whoever does is not sent away from the page.
+if ($("enter"))
+  $("enter").form.addEventListener("submit", (e) => {
     e.preventDefault();
     claim();
   });
