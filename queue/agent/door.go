@@ -268,7 +268,7 @@ func (r *Room) Claim(ctx context.Context, req line.ClaimRequest) (line.Grant, li
 	}
 	if t.Key != ([16]byte{}) {
 		if err := checkProof(r.name, b.session(t.Stamp), t.Key, req.Proof, r.storeNow()); err != nil {
-			return refused(refuse(line.RefusedKeyProof, 0, err.Error()))
+			return refused(refuse(line.RefusedKeyProof, 0, proofDetail(err)))
 		}
 	}
 	if x := closedDoor(snap); x != nil {

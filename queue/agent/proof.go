@@ -16,12 +16,22 @@ import (
 // proofWindowMs is how far a proof's server time may be from now.
 const proofWindowMs = 60_000
 
-// Errors of key proofs are told to the fan's script.
 var (
-	errProofMissing = errors.New("This ticket is bound to a key: a proof is needed.")
-	errProofBad     = errors.New("The key proof does not match the ticket.")
-	errProofOld     = errors.New("The key proof is too old: use the server's time.")
+	errProofMissing = errors.New("key proof is missing")
+	errProofBad     = errors.New("key proof does not match the ticket")
+	errProofOld     = errors.New("key proof is too old or from the future")
 )
+
+// proofDetail is what the fan's script is told.
+func proofDetail(err error) string {
+	switch {
+	case errors.Is(err, errProofMissing):
+		return "This ticket is bound to a key: a proof is needed."
+	case errors.Is(err, errProofOld):
+		return "The key proof is too old: use the server's time."
+	}
+	return "The key proof does not match the ticket."
+}
 
 // checkProof verifies that a claim comes from the browser whose key the ticket is bound to. A proof is
 // "<public key>.<seconds>.<signature>": the P-256 public key (65 bytes, uncompressed) and the ECDSA signature (64 bytes, r then s) in

@@ -263,7 +263,6 @@ type crowd struct {
 	served int // came in and finished
 	gone   int // never came
 	failed []error
-	shown  map[string]uint64
 }
 
 var errGrew = errors.New("the place grew")
