@@ -74,7 +74,8 @@ type orderData struct {
 	K       string
 	PayBy   time.Time
 	Next    string
-	Failure string
+	Failure string // why the last attempt to pay failed
+	Closed  string // why the order ended unpaid
 	Tickets bool
 	Waits   bool // something is on its way; the page goes on by itself
 	CanPay  bool
@@ -115,7 +116,7 @@ func (s *Shop) order(w http.ResponseWriter, r *http.Request) {
 		d.PayBy = by.In(show.Local().Location())
 	}
 	if p := o.Attempt(); p != nil && p.State == payment.Failed {
-		d.Failure = p.FailureCode
+		d.Failure = declined(p.FailureCode)
 	}
 	switch o.State {
 	case order.Draft:
@@ -127,7 +128,7 @@ func (s *Shop) order(w http.ResponseWriter, r *http.Request) {
 	case order.Closing, order.Securing, order.Secured, order.Late, order.Refunding:
 		d.Waits = o.State != order.Refunding
 	case order.Cancelled, order.Expired:
-		d.Unpaid = true
+		d.Unpaid, d.Closed = true, closedWords[o.Cause]
 	}
 	if d.Tickets {
 		issued, err := s.Tickets.Tickets(ctx, id)
@@ -144,7 +145,12 @@ func (s *Shop) order(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	p := page{Title: orderTitle(o.State), Data: d}
+	p := page{Title: orderTitle(o.State), Steps: stepPay, Data: d}
+	if d.Tickets {
+		p.Steps = stepTickets
+	} else if o.State.Over() || o.State == order.Refunding {
+		p.Steps = 0
+	}
 	if d.Waits {
 		p.Refresh = refreshS
 	}

@@ -8,6 +8,7 @@ package shop
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"errors"
@@ -18,13 +19,13 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
-
-	"crypto/sha256"
 
 	"github.com/bojanz/currency"
 	"github.com/google/uuid"
 	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 
 	"github.com/stanchion-queue/stanchion/core/buyer"
 	"github.com/stanchion-queue/stanchion/core/catalog"
@@ -44,6 +45,7 @@ var assetFiles embed.FS
 // Orders is the order service as the shop needs it; order.Service implements it.
 type Orders interface {
 	GetHold(ctx context.Context, who order.Principal, id uuid.UUID) (order.Hold, error)
+	ExtendHold(ctx context.Context, who order.Principal, id uuid.UUID) (order.Hold, error)
 	ReleaseHold(ctx context.Context, who order.Principal, id uuid.UUID) error
 	QuoteHolds(ctx context.Context, who order.Principal, holds []uuid.UUID) (order.Quote, []order.Unit, error)
 	CreateOrder(ctx context.Context, r order.OrderRequest) (order.Order, error)
@@ -80,6 +82,7 @@ type Shop struct {
 	pages  map[string]*template.Template
 	assets map[string]asset  // by hashed name
 	hashed map[string]string // plain name -> path
+	plans  sync.Map          // hash of a chart -> *plan
 	policy string
 	mux    *http.ServeMux
 }
@@ -114,6 +117,7 @@ func (s *Shop) routes() {
 	s.mux.HandleFunc("POST /performances/{performance}/hold", s.postHold)
 	s.mux.HandleFunc("GET /performances/{performance}/checkout", s.checkout)
 	s.mux.HandleFunc("POST /performances/{performance}/release", s.postRelease)
+	s.mux.HandleFunc("POST /performances/{performance}/extend", s.postExtend)
 	s.mux.HandleFunc("POST /performances/{performance}/order", s.postOrder)
 	s.mux.HandleFunc("GET /orders/{order}", s.order)
 	s.mux.HandleFunc("POST /orders/{order}/pay", s.postPay)
@@ -169,11 +173,18 @@ func (s *Shop) loadAssets() error {
 }
 
 func (s *Shop) static(w http.ResponseWriter, r *http.Request) {
-	a, ok := s.assets[r.PathValue("name")]
-	if !ok {
+	name := r.PathValue("name")
+	if a, ok := s.assets[name]; ok {
+		serveAsset(w, r, a)
+	} else if css, ok := colorSheet(name); ok {
+		serveAsset(w, r, asset{css, "text/css; charset=utf-8"})
+	} else {
 		http.NotFound(w, r)
-		return
 	}
+}
+
+// serveAsset serves what has all of its content in its name.
+func serveAsset(w http.ResponseWriter, r *http.Request, a asset) {
 	h := w.Header()
 	h.Set("Content-Type", a.contentType)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
@@ -196,9 +207,16 @@ func (s *Shop) loadPages() error {
 			}
 			return out
 		},
-		"clock": func(t time.Time) string { return t.Format("15:04") },
-		"iso":   func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") },
-		"day":   func(t time.Time) string { return t.Format("Monday 2 January 2006, 15:04") },
+		// The clock of a promise names its zone: a fan may be in another one than the house. The page's script shows the fan's own.
+		"clock":      func(t time.Time) string { return t.Format("15:04 MST") },
+		"said":       inWords,
+		"steps":      func() []string { return []string{"Seats", "Check", "Pay", "Tickets"} },
+		"inc":        func(i int) step { return step(i + 1) },
+		"count":      func(n int) string { return english.Sprint(n) },
+		"month":      func(t time.Time) string { return t.Format("Jan") },
+		"dayOfMonth": func(t time.Time) string { return t.Format("2") },
+		"iso":        func(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") },
+		"day":        func(t time.Time) string { return t.Format("Monday 2 January 2006, 15:04") },
 	}
 	names, err := fs.Glob(pageFiles, "pages/*.html")
 	if err != nil {
@@ -218,16 +236,41 @@ func (s *Shop) loadPages() error {
 	return nil
 }
 
+// english writes numbers as the pages' words do.
+var english = message.NewPrinter(language.English)
+
 // page is what every template gets.
 type page struct {
 	Shop    string
 	Title   string
 	Prefix  string
+	Styles  []string // further stylesheets
+	Wide    bool
+	Steps   step // where the fan is on the way to a ticket; zero: nowhere
 	Error   *problem.Problem
 	Key     string // idempotency key of the page's form
 	Key2    string // and of its second one
 	Refresh int    // seconds
 	Data    any
+}
+
+// step is a stage on the way to a ticket.
+type step int
+
+// The stages.
+const (
+	stepSeats step = iota + 1
+	stepCheck
+	stepPay
+	stepTickets
+)
+
+// messageData is a page that only says something.
+type messageData struct {
+	Text   string
+	Seats  []problem.Seat
+	Again  string // path of where to go on
+	AndSay string // words of that link
 }
 
 func (s *Shop) render(w http.ResponseWriter, r *http.Request, status int, name string, p page) {
@@ -250,12 +293,24 @@ func (s *Shop) render(w http.ResponseWriter, r *http.Request, status int, name s
 
 // fail shows a refusal as a page of its own.
 func (s *Shop) fail(w http.ResponseWriter, r *http.Request, err error) {
+	s.refuse(w, r, err, messageData{Again: "/", AndSay: "See what is on"})
+}
+
+// failAt shows a refusal as a page of its own that leads back to the seats of a performance, through its waiting room if it has
+// one.
+func (s *Shop) failAt(w http.ResponseWriter, r *http.Request, show catalog.Show, err error) {
+	s.refuse(w, r, err, messageData{Again: "/performances/" + show.Slug, AndSay: "Choose seats for " + show.Title})
+}
+
+func (s *Shop) refuse(w http.ResponseWriter, r *http.Request, err error, d messageData) {
 	p := problem.From(err)
-	if p.Code() == "internal" {
+	if p.Of(problem.Internal) {
 		s.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	problem.SetRetryAfter(w.Header(), p)
-	out := page{Title: p.Title, Error: p}
+	read := inWords(p)
+	d.Text = read.Text
+	out := page{Title: read.Title, Data: d}
 	if p.RetryAfter > 0 && r.Method == http.MethodGet {
 		out.Refresh = int((p.RetryAfter + 999) / 1000)
 	}
