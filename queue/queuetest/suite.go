@@ -49,6 +49,8 @@ func Run(t *testing.T, open func(testing.TB) Fixture) {
 		{"the first lease is short and grows with use", testLeases},
 		{"a lapsed fan comes back with the same stay", testReturn},
 		{"a return before the sweep counts both places", testReturnUnswept},
+		{"a session reaped from two homes is one place", testReapedTwice},
+		{"no lease outlives the stay", testStayBoundsLease},
 		{"who left, or stayed to the end, does not come back", testNoReturn},
 		{"a session moves once its home has heard of it", testMove},
 		{"a silent home keeps its sessions", testSilentHome},
@@ -1123,6 +1125,10 @@ func testReturnUnswept(t *testing.T, open func(testing.TB) Fixture) {
 	r.flush(edgeA, queue.Flush{})
 	r.equal("places after the old home's sweep", r.active(), int64(1))
 	r.equal("the session lives on", r.renew(edgeB, c.Session, queue.Flush{}), r.now()+120_000)
+	r.configure(func(s *queue.Settings) { s.ReturnMs = 1000 }) // what lapsed is forgotten; this session has not
+	r.flush(edgeA, queue.Flush{})
+	r.equal("the session lives on", r.renew(edgeB, c.Session, queue.Flush{}), r.now()+120_000)
+	r.configure(func(s *queue.Settings) { s.ReturnMs = 600_000 })
 	// Under the same home the old place is the new one.
 	d := r.fan()
 	r.admit(edgeA, d)
@@ -1145,6 +1151,44 @@ func testReturnUnswept(t *testing.T, open func(testing.TB) Fixture) {
 	r.equal("freed", r.free(), 1)
 	r.equal("places counted", r.active(), int64(1))
 	r.want(edgeA, d, queue.ClaimSpent)
+}
+
+func testReapedTwice(t *testing.T, open func(testing.TB) Fixture) {
+	r := newRig(t, open, 1)
+	r.flush(edgeB, queue.Flush{})
+	r.fill(5)
+	c := r.fan()
+	r.admit(edgeA, c)
+	r.advance(31 * time.Second)
+	r.tick()
+	res := r.admit(edgeB, c)
+	r.equal("places counted", r.active(), int64(2))
+	r.equal("taken over", r.reap(edgeA, 0, true), 1)
+	r.equal("places counted", r.active(), int64(2))
+	r.equal("taken over", r.reap(edgeB, 0, true), 1)
+	r.equal("one session is one place", r.active(), int64(1))
+	r.flush(edgeC, queue.Flush{})
+	if got := r.admit(edgeC, c); got.EndMs != res.EndMs || !got.Again {
+		t.Fatalf("the later lease counts: %+v, was %+v", got, res)
+	}
+	r.advance(31 * time.Second)
+	r.tick()
+	r.equal("swept", r.free(), 1)
+	r.equal("places counted", r.active(), int64(0))
+}
+
+func testStayBoundsLease(t *testing.T, open func(testing.TB) Fixture) {
+	r := newRig(t, open, 1, func(s *queue.Settings) { s.StayMaxMs = 50_000 })
+	r.fill(5)
+	c := r.fan()
+	first := r.admit(edgeA, c)
+	r.advance(31 * time.Second)
+	r.tick()
+	r.flush(edgeA, queue.Flush{})
+	res := r.admit(edgeA, c)
+	if res.EndMs != first.StayMs || res.StayMs != first.StayMs {
+		t.Fatalf("19 s before the end of the stay: %+v, first was %+v", res, first)
+	}
 }
 
 func testNoReturn(t *testing.T, open func(testing.TB) Fixture) {
