@@ -288,6 +288,15 @@ func (r *Room) Claim(ctx context.Context, req line.ClaimRequest) (line.Grant, li
 	if x != nil {
 		return refused(x)
 	}
+	if now := r.storeNow(); passEnd(o.endMs) <= now { // alive, but for less than a pass can say: ask for more
+		sh := r.sessions.shard(id)
+		sh.mu.Lock()
+		if s := sh.byID[id]; s != nil {
+			sh.wish(s, now)
+		}
+		sh.mu.Unlock()
+		return refused(refuse(line.RefusedMoment, time.Second, "One moment, please. Your place is kept."))
+	}
 	keyHash := ""
 	if t.Key != ([16]byte{}) {
 		keyHash = hex.EncodeToString(t.Key[:])
