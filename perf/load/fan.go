@@ -38,23 +38,39 @@ const (
 type fan struct {
 	*crowd
 	plan
+	edge    int // index of the edge that the fan's connections reach
 	client  *fasthttp.HostClient
 	cookies map[string]string
+	sent    time.Time // when the last request was sent
+	known   time.Time // when an absent fan learnt the rank
 	called  time.Time // when the fan first knew
 	inside  bool      // has been let in
 }
 
 func newFan(c *crowd, p plan) *fan {
-	u, _ := url.Parse(c.Target) // validated
+	f := &fan{crowd: c, plan: p, cookies: map[string]string{}, edge: p.id % len(c.targets)}
+	f.client = f.dial(f.edge)
+	return f
+}
+
+// dial makes a client of one edge.
+func (f *fan) dial(edge int) *fasthttp.HostClient {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	if p.source.IsValid() {
-		dialer.LocalAddr = &net.TCPAddr{IP: p.source.AsSlice()}
+	if f.source.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: f.source.AsSlice()}
 	}
-	return &fan{crowd: c, plan: p, cookies: map[string]string{}, client: &fasthttp.HostClient{
-		Addr: u.Host, Name: "stanchion-load", MaxConns: 2, MaxIdleConnDuration: 10 * time.Second, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout,
+	return &fasthttp.HostClient{
+		Addr: f.targets[edge].Host, Name: "stanchion-load", MaxConns: 2, MaxIdleConnDuration: 10 * time.Second, ReadTimeout: f.Timeout, WriteTimeout: f.Timeout,
 		DisablePathNormalizing: true, RetryIfErr: func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
 		Dial: func(addr string) (net.Conn, error) { return dialer.Dial("tcp", addr) },
-	}}
+	}
+}
+
+// moveOn is what a balancer does with a fan whose edge is gone.
+func (f *fan) moveOn() {
+	f.client.CloseIdleConnections()
+	f.edge = (f.edge + 1) % len(f.targets)
+	f.client = f.dial(f.edge)
 }
 
 func (f *fan) close() { f.client.CloseIdleConnections() }
@@ -100,7 +116,7 @@ func (f *fan) do(ctx context.Context, q request) (*answer, error) {
 	if strings.HasPrefix(q.url, "http") {
 		req.SetRequestURI(q.url)
 	} else {
-		req.SetRequestURI(f.Target + q.url)
+		req.SetRequestURI("http://" + f.targets[f.edge].Host + q.url)
 	}
 	if q.nav {
 		req.Header.Set("Accept", "text/html,application/xhtml+xml")
@@ -125,7 +141,9 @@ func (f *fan) do(ctx context.Context, q request) (*answer, error) {
 		req.SetBodyString(q.form.Encode())
 	}
 	var err error
+	pass := f.pass()
 	began := time.Now()
+	f.sent = began
 	if q.another != nil {
 		err = q.another.DoTimeout(req, resp, f.Timeout)
 	} else {
@@ -136,6 +154,9 @@ func (f *fan) do(ctx context.Context, q request) (*answer, error) {
 	}
 	f.report.request(q.kind, time.Since(began), resp.StatusCode(), err)
 	if err != nil {
+		if q.another == nil && len(f.targets) > 1 && !errors.Is(err, fasthttp.ErrTimeout) && !errors.Is(err, fasthttp.ErrDialTimeout) {
+			f.moveOn()
+		}
 		return nil, fmt.Errorf("%s: %w", q.kind, err)
 	}
 	a := &answer{status: resp.StatusCode(), decision: string(resp.Header.Peek("Stanchion-Decision")), body: bytes.Clone(resp.Body()), header: map[string]string{}}
@@ -146,9 +167,18 @@ func (f *fan) do(ctx context.Context, q request) (*answer, error) {
 		for k, v := range resp.Header.Cookies() {
 			f.setCookie(string(k), v)
 		}
+		if a.decision == "pass" && pass != "" {
+			f.witness(Fact{Kind: FactUse, Text: pass})
+		}
+		if now := f.pass(); now != pass && now != "" {
+			f.witness(Fact{Kind: FactGrant, Text: now})
+		}
 	}
 	return a, nil
 }
+
+// pass is the pass that the fan holds, if any.
+func (f *fan) pass() string { return f.cookies["stanchion-pass-"+f.Room] }
 
 func (f *fan) setCookie(name string, raw []byte) {
 	var c fasthttp.Cookie
@@ -167,7 +197,7 @@ func (f *fan) witness(w Fact) {
 	if f.Witness == nil {
 		return
 	}
-	w.Fan, w.At, w.Guest = f.id, time.Now(), f.cookies["shop-guest"]
+	w.Fan, w.At, w.Sent, w.Guest = f.id, time.Now(), f.sent, f.cookies["shop-guest"]
 	f.Witness(w)
 }
 
@@ -211,7 +241,7 @@ func (f *fan) evening(ctx context.Context) (Outcome, error) {
 	}
 	f.inside = true
 	f.report.waited(time.Since(joined))
-	f.witness(Fact{Kind: FactPass, Text: f.cookies["stanchion-pass-"+f.Room]})
+	f.witness(Fact{Kind: FactPass, Text: f.pass()})
 	return f.shop(ctx)
 }
 
@@ -279,6 +309,7 @@ type placeAnswer struct {
 	State  string  `json:"state"`
 	Rank   *uint64 `json:"rank"`
 	Ahead  *uint64 `json:"ahead"`
+	Sample bool    `json:"sample"` // asked to show every minute that the fan is still there
 }
 
 // waitByScript does what the page's script does.
@@ -298,6 +329,7 @@ func (f *fan) waitByScript(ctx context.Context) (inside bool, err error) {
 		return true, nil
 	}
 	f.witness(Fact{Kind: FactPlace, Text: p.Ticket})
+	shown := time.Now()
 	for {
 		a, err := f.patient(ctx, request{kind: "status", method: "GET", url: f.room("status")})
 		if err != nil {
@@ -319,17 +351,33 @@ func (f *fan) waitByScript(ctx context.Context) (inside bool, err error) {
 			if err := a.json(&p); err != nil {
 				return false, err
 			}
+			shown = time.Now()
 			if p.Rank != nil {
 				f.witness(Fact{Kind: FactRank, Text: p.Ticket, Rank: *p.Rank})
+				f.decide(*p.Rank)
 			}
+		}
+		if f.absent && f.LeaveMean > 0 && !f.known.IsZero() && time.Since(f.known) > time.Duration(f.leave*float64(f.LeaveMean)) {
+			return false, nil
+		}
+		if p.Sample && time.Since(shown) > time.Minute {
+			if a, err = f.patient(ctx, request{kind: "place", method: "GET", url: f.room("place")}); err != nil {
+				return false, err
+			}
+			again := p
+			if err := a.json(&again); err != nil {
+				return false, err
+			}
+			if again.Rank != nil {
+				f.witness(Fact{Kind: FactRank, Text: again.Ticket, Rank: *again.Rank})
+			}
+			shown = time.Now()
 		}
 		if p.Rank != nil && len(st.Lanes) > 0 && st.Lanes[0].Ahead(*p.Rank) == 0 && *p.Rank < st.Lanes[0].Called {
 			if f.absent {
 				return false, nil
 			}
-			if f.called.IsZero() {
-				f.called = time.Now()
-			}
+			f.atDoor()
 			inside, wait, err := f.claim(ctx)
 			if inside || err != nil {
 				return inside, err
@@ -345,20 +393,35 @@ func (f *fan) waitByScript(ctx context.Context) (inside bool, err error) {
 	}
 }
 
-// nextPoll follows the room's hints: sooner the nearer the turn is.
-func (f *fan) nextPoll(st line.Status, p placeAnswer) time.Duration {
-	low, high := float64(max(st.Poll.MinMs, 500)), float64(max(st.Poll.MaxMs, 1000))
-	ms := low
-	if p.Rank != nil && len(st.Lanes) > 0 {
-		l := st.Lanes[0]
-		if l.PerMinute > 0 {
-			ms = float64(l.Ahead(*p.Rank)) / (l.PerMinute / 60) * 1000 / 8
-		} else {
-			ms = high / 4
-		}
+// decide draws whether a fan who has learnt the rank will be gone when called.
+func (f *fan) decide(rank uint64) {
+	if f.Absent != nil {
+		f.absent = f.absence < f.Absent(rank)
 	}
-	ms = min(max(ms, low), high)
-	return time.Duration(ms * (0.8 + 0.4*f.jitter) * float64(time.Millisecond))
+	if f.known.IsZero() {
+		f.known = time.Now()
+	}
+}
+
+// atDoor notes that the fan, who has been called, comes to the door.
+func (f *fan) atDoor() {
+	if f.called.IsZero() {
+		f.called = time.Now()
+		f.witness(Fact{Kind: FactDoor})
+	}
+}
+
+// nextPoll is when the page asks again. Browsers wake a tab in the background once a minute.
+func (f *fan) nextPoll(st line.Status, p placeAnswer) time.Duration {
+	rank := line.NoRank
+	if p.Rank != nil {
+		rank = *p.Rank
+	}
+	d := st.NextPoll(0, rank, f.jitter)
+	if f.hidden && rank != line.NoRank {
+		d = max(d, time.Minute)
+	}
+	return d
 }
 
 func (f *fan) claim(ctx context.Context) (inside bool, wait time.Duration, err error) {
@@ -378,6 +441,7 @@ func (f *fan) claim(ctx context.Context) (inside bool, wait time.Duration, err e
 		return false, 0, err
 	}
 	if a.status == 410 || a.status == 403 {
+		f.witness(Fact{Kind: FactGone, Text: p.Type})
 		return false, 0, fmt.Errorf("claim: %s", p.Type)
 	}
 	return false, max(time.Duration(p.RetryAfter)*time.Millisecond, 250*time.Millisecond), nil
@@ -401,9 +465,7 @@ func (f *fan) waitByRefresh(ctx context.Context) (inside bool, err error) {
 			if f.absent {
 				return false, nil
 			}
-			if f.called.IsZero() {
-				f.called = time.Now()
-			}
+			f.atDoor()
 			if _, err := f.patient(ctx, request{kind: "claim form", method: "POST", url: f.room("claim"), form: url.Values{}, nav: true}); err != nil {
 				return false, err
 			}

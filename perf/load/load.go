@@ -20,8 +20,9 @@ import (
 
 // Options describe the crowd. Shares are 0 to 1.
 type Options struct {
-	Target        string // base URL of the edge, "http://127.0.0.1:8080"
-	Entry         string // protected path, "/performances/gala"
+	Target        string   // base URL of the edge, "http://127.0.0.1:8080"
+	Others        []string // further edges of the same rooms: fans are spread over all, and move on when theirs does not answer
+	Entry         string   // protected path, "/performances/gala"
 	Room          string
 	Performance   string // slug for the API; empty: fans only look at the entry page
 	Prefix        string // of the room endpoints, "/.stanchion"
@@ -34,11 +35,17 @@ type Options struct {
 	BuyShare      float64       // of those let in
 	SilentShare   float64       // of those who do not buy: go away without a word
 	StayMean      time.Duration // time inside before buying or leaving, exponential around it
-	Seed          uint64
-	Source        netip.Prefix // source addresses; zero: the system's choice
-	InFlight      int          // bound on requests at once; default 256
-	Timeout       time.Duration
-	Log           *slog.Logger
+	HiddenShare   float64       // tabs in the background: they ask once a minute
+	GhostShare    float64       // of those who leave: try their pass once more, at another edge if there is one
+	BrowseEvery   time.Duration // without Performance: mean time between two pages that a fan opens inside; zero: one page
+	LeaveMean     time.Duration // mean time after which an absent fan closes the page; zero: once called
+	// Absent, if set, replaces AbsentShare for fans who know their rank: the share of those around it who are gone when called.
+	Absent   func(rank uint64) float64
+	Seed     uint64
+	Source   netip.Prefix // source addresses; zero: the system's choice
+	InFlight int          // bound on requests at once; default 256
+	Timeout  time.Duration
+	Log      *slog.Logger
 	// Witness, if set, is told each thing that the server has acknowledged to a fan, as it happens, from the fans' goroutines.
 	Witness func(Fact)
 }
@@ -48,8 +55,9 @@ type Fact struct {
 	Fan   int
 	Kind  FactKind
 	At    time.Time
+	Sent  time.Time // when the request was sent that brought this
 	ID    string    // hold or order id
-	Text  string    // ticket, pass, or an order's signed link
+	Text  string    // ticket, pass, problem type, or an order's signed link
 	Guest string    // guest token that owns the hold or order
 	Rank  uint64    // with FactRank
 	Seats int       // with FactPaid
@@ -64,6 +72,11 @@ const (
 	FactPlace FactKind = "place" // a ticket was given
 	FactRank  FactKind = "rank"  // the ticket's rank was told
 	FactPass  FactKind = "pass"  // the fan was let in
+	FactGrant FactKind = "grant" // a pass was given, or a newer one
+	FactUse   FactKind = "use"   // a request with the pass in Text was let through
+	FactDoor  FactKind = "door"  // the fan comes to the door for the first time
+	FactLeave FactKind = "leave" // the fan is about to say that they are done
+	FactGone  FactKind = "gone"  // a claim was refused for good: Text is the problem's type
 	FactHold  FactKind = "hold"  // seats are held until Until
 	FactOrder FactKind = "order" // an order exists
 	FactPaid  FactKind = "paid"  // the order was shown as paid
@@ -83,7 +96,12 @@ func (o *Options) validate() error {
 	want(o.Room != "", "room: missing")
 	want(o.Fans >= 0 && o.Fans <= 1_000_000, "fans %d: allowed 0 to 1000000", o.Fans)
 	want(o.PerSecond > 0 && o.PerSecond <= 100_000, "arrivals per second %g: allowed up to 100000", o.PerSecond)
-	for name, v := range map[string]float64{"lobby": o.LobbyShare, "absent": o.AbsentShare, "no-script": o.NoScriptShare, "buy": o.BuyShare, "silent": o.SilentShare} {
+	for _, other := range o.Others {
+		u, err := url.Parse(other)
+		want(err == nil && u.Scheme == "http" && u.Host != "", "target %q: want http://host:port", other)
+	}
+	for name, v := range map[string]float64{"lobby": o.LobbyShare, "absent": o.AbsentShare, "no-script": o.NoScriptShare, "buy": o.BuyShare, "silent": o.SilentShare,
+		"hidden": o.HiddenShare, "ghost": o.GhostShare} {
 		want(v >= 0 && v <= 1 && !math.IsNaN(v), "%s share %g: allowed 0 to 1", name, v)
 	}
 	if o.Prefix == "" {
@@ -113,6 +131,10 @@ type plan struct {
 	card     int // index of a test card
 	stay     time.Duration
 	jitter   float64 // 0 to 1
+	absence  float64 // 0 to 1: absent where the share of absent fans is above it
+	hidden   bool
+	ghost    bool
+	leave    float64 // patience of an absent fan, in means
 	source   netip.Addr
 }
 
@@ -129,11 +151,15 @@ func plans(o Options) []plan {
 			arrival += r.ExpFloat64() / o.PerSecond
 			p.at = o.LobbyFor + time.Duration(arrival*float64(time.Second))
 		}
-		p.absent = r.Float64() < o.AbsentShare
+		p.absence = r.Float64()
+		p.absent = p.absence < o.AbsentShare
 		p.noScript = r.Float64() < o.NoScriptShare
 		p.buy = r.Float64() < o.BuyShare
 		p.silent = r.Float64() < o.SilentShare
 		p.stay = time.Duration((0.3 + r.ExpFloat64()) * float64(o.StayMean) / 1.3)
+		p.hidden = !p.noScript && r.Float64() < o.HiddenShare
+		p.ghost = r.Float64() < o.GhostShare
+		p.leave = r.ExpFloat64()
 		if o.Source.IsValid() {
 			p.source = sourceOf(o.Source, uint32(i))
 		}
@@ -161,6 +187,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	c := &crowd{Options: o, report: newReport(), slots: make(chan struct{}, o.InFlight), start: time.Now()}
+	for _, target := range append([]string{o.Target}, o.Others...) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, fmt.Errorf("load: %w", err)
+		}
+		c.targets = append(c.targets, u)
+	}
 	var wg sync.WaitGroup
 	crowd := plans(o)
 	sortByArrival(crowd)
@@ -187,6 +220,8 @@ type crowd struct {
 	report *Report
 	slots  chan struct{}
 	start  time.Time
+
+	targets []*url.URL // all edges
 }
 
 func (c *crowd) until(ctx context.Context, at time.Duration) bool {

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"time"
@@ -28,8 +29,8 @@ func (f *fan) shop(ctx context.Context) (Outcome, error) {
 		return Failed, err
 	}
 	if f.Performance == "" {
-		if !sleep(ctx, f.stay) {
-			return Unfinished, ctx.Err()
+		if err := f.browse(ctx); err != nil {
+			return Unfinished, err
 		}
 		return f.goAway(ctx)
 	}
@@ -49,13 +50,55 @@ func (f *fan) shop(ctx context.Context) (Outcome, error) {
 	return f.purchase(ctx, api)
 }
 
+// browse opens pages until the fan has seen enough.
+func (f *fan) browse(ctx context.Context) error {
+	until := time.Now().Add(f.stay)
+	dice := rand.New(rand.NewPCG(f.Seed, uint64(f.id)<<1|1))
+	for {
+		left, wait := time.Until(until), time.Until(until)
+		if f.BrowseEvery > 0 {
+			wait = min(left, time.Duration((0.5+dice.ExpFloat64()/2)*float64(f.BrowseEvery)))
+		}
+		if !sleep(ctx, wait) {
+			return ctx.Err()
+		}
+		if time.Until(until) <= 0 {
+			return nil
+		}
+		if _, err := f.patient(ctx, request{kind: "entry", method: "GET", url: f.Entry, nav: true}); err != nil {
+			return err
+		}
+	}
+}
+
 // goAway leaves with a word or without.
 func (f *fan) goAway(ctx context.Context) (Outcome, error) {
 	if f.silent {
 		return Silent, nil
 	}
+	pass := f.pass()
+	f.sent = time.Now()
+	f.witness(Fact{Kind: FactLeave, Text: pass})
 	_, err := f.patient(ctx, request{kind: "leave", method: "POST", url: f.room("leave"), json: struct{}{}})
+	if err == nil && f.ghost && pass != "" {
+		f.haunt(ctx, pass)
+	}
 	return Left, err
+}
+
+// haunt tries a pass once more within three seconds of the goodbye. It may still be let through until every edge has heard of the end,
+// and then counts as a fan inside for so long; what becomes of the request is for the witness to judge.
+func (f *fan) haunt(ctx context.Context, pass string) {
+	if !sleep(ctx, time.Duration(f.jitter*f.jitter*3*float64(time.Second))) {
+		return
+	}
+	if len(f.targets) > 1 {
+		f.moveOn()
+	}
+	f.cookies = map[string]string{"stanchion-pass-" + f.Room: pass}
+	if _, err := f.do(ctx, request{kind: "ghost", method: "GET", url: f.Entry, nav: true}); err != nil {
+		f.Log.Debug("ghost", "fan", f.id, "err", err)
+	}
 }
 
 func (f *fan) purchase(ctx context.Context, api string) (Outcome, error) {
