@@ -82,12 +82,11 @@ func (l *launch) edgeOptions(cfg config.Config, rooms map[string]edge.Room, core
 		o.Upstreams[name] = up
 	}
 	for name, r := range cfg.Rooms {
-		o.Rooms[name] = edge.RoomOptions{Room: rooms[name], Entry: r.Entry, Title: r.Title, Organiser: r.Branding.Name, ReturnWithin: time.Duration(r.GraceS) * time.Second}
-		// The edge's limiters are per process, so the widest room sets them.
-		o.Limits.JoinPerSecond = max(o.Limits.JoinPerSecond, r.JoinLimits.NetworkPerSecond)
-		o.Limits.JoinBurst = max(o.Limits.JoinBurst, float64(r.JoinLimits.NetworkBurst))
-		o.Limits.SessionPerSecond = max(o.Limits.SessionPerSecond, r.RequestBudget.PerSecond)
-		o.Limits.SessionBurst = max(o.Limits.SessionBurst, float64(r.RequestBudget.Burst))
+		o.Rooms[name] = edge.RoomOptions{
+			Room: rooms[name], Entry: r.Entry, Title: r.Title, Organiser: r.Branding.Name, ReturnWithin: time.Duration(r.GraceS) * time.Second,
+			JoinPerSecond: r.JoinLimits.NetworkPerSecond, JoinBurst: float64(r.JoinLimits.NetworkBurst),
+			SessionPerSecond: r.RequestBudget.PerSecond, SessionBurst: float64(r.RequestBudget.Burst),
+		}
 	}
 	for _, r := range cfg.Routes {
 		o.Routes = append(o.Routes, edge.Route{
