@@ -831,8 +831,11 @@ func (l *lineState) chunk(lane uint8, c uint32) []byte {
 
 func (l *lineState) unsealed(from, to line.Window) []queue.Row {
 	var out []queue.Row
-	for w := max(from, l.sealed); w < min(to, l.rowEnd); w++ {
-		for k, n := range l.rows[w] {
+	for w, rows := range l.rows {
+		if w < max(from, l.sealed) || w >= to {
+			continue
+		}
+		for k, n := range rows {
 			out = append(out, queue.Row{Line: l.id, Edge: k.edge, Win: w, Lane: k.lane, Count: n})
 		}
 	}

@@ -110,7 +110,7 @@ func (r *room) encodePart(k partKey, e *encoder) error {
 			e.bytes(b)
 		}
 	case partRows:
-		for _, row := range l.unsealed(l.sealed, l.rowEnd) {
+		for _, row := range l.unsealed(0, ^line.Window(0)) {
 			e.op(opRow)
 			e.raw(l.id[:])
 			e.u64(uint64(row.Win))

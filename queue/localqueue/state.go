@@ -429,8 +429,13 @@ func (r *room) seal(l *lineState, from, to line.Window, counts [][]uint64, chain
 	if len(l.seals) > 2*keepSeals {
 		l.seals = append([]link(nil), l.seals[len(l.seals)-keepSeals:]...)
 	}
-	for ; l.rowsFrom+keepRows < l.sealed; l.rowsFrom++ {
-		delete(l.rows, l.rowsFrom)
+	if l.sealed > l.rowsFrom+keepRows {
+		l.rowsFrom = l.sealed - keepRows
+		for w := range l.rows {
+			if w < l.rowsFrom {
+				delete(l.rows, w)
+			}
+		}
 	}
 	if e := r.rec; e != nil {
 		e.op(opSeal)
@@ -777,6 +782,7 @@ func (r *room) replayOne(o op, d *decoder) error {
 		d.raw(e.Session[:])
 		r.feed = append(r.feed, e)
 		r.pos = max(r.pos, e.Position)
+		r.touch(partKey{kind: partFeed})
 	default:
 		return fmt.Errorf("unknown kind")
 	}
@@ -803,6 +809,7 @@ func (r *room) replayLine(d *decoder) error {
 		l.seals = append(l.seals, e)
 	}
 	r.byLine[l.id] = l
+	r.touch(partKey{kind: partLine, line: l.id})
 	return d.err
 }
 
@@ -878,19 +885,23 @@ func (r *room) replayOnLine(o op, l *lineState, d *decoder) error {
 		for ; len(body) > 8; body = body[8:] {
 			x.bases = append(x.bases, binary.BigEndian.Uint64(body[8:]))
 		}
+		r.touch(partKey{kind: partLedger, line: l.id, lane: lane, n: uint32(chunk)})
 	case opBits:
 		k := spentKey{inc: line.Incarnation(d.fixed64()), chunk: uint32(d.u64())}
 		l.spent[k] = d.bytes()
+		r.touch(partKey{kind: partSpent, line: l.id, inc: k.inc, n: k.chunk})
 	case opHolder:
 		var w line.Who
 		d.raw(w[:])
 		l.holders.add(w)
+		r.touch(partKey{kind: partHolders, line: l.id, n: uint32(w[0])})
 	}
 	return d.err
 }
 
 func (r *room) replayOnSession(o op, sid line.SessionID, d *decoder) error {
 	s := r.sx[sid]
+	r.touch(partKey{kind: partSessions, n: uint32(sid[0])})
 	switch o {
 	case opPlace:
 		end, stay := d.i64(), d.i64()

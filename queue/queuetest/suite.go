@@ -1154,27 +1154,29 @@ func testReturnUnswept(t *testing.T, open func(testing.TB) Fixture) {
 }
 
 func testReapedTwice(t *testing.T, open func(testing.TB) Fixture) {
-	r := newRig(t, open, 1)
-	r.flush(edgeB, queue.Flush{})
-	r.fill(5)
-	c := r.fan()
-	r.admit(edgeA, c)
-	r.advance(31 * time.Second)
-	r.tick()
-	res := r.admit(edgeB, c)
-	r.equal("places counted", r.active(), int64(2))
-	r.equal("taken over", r.reap(edgeA, 0, true), 1)
-	r.equal("places counted", r.active(), int64(2))
-	r.equal("taken over", r.reap(edgeB, 0, true), 1)
-	r.equal("one session is one place", r.active(), int64(1))
-	r.flush(edgeC, queue.Flush{})
-	if got := r.admit(edgeC, c); got.EndMs != res.EndMs || !got.Again {
-		t.Fatalf("the later lease counts: %+v, was %+v", got, res)
+	for _, order := range [][2]line.Incarnation{{edgeA, edgeB}, {edgeB, edgeA}} {
+		r := newRig(t, open, 1)
+		r.flush(edgeB, queue.Flush{})
+		r.fill(5)
+		c := r.fan()
+		r.admit(edgeA, c)
+		r.advance(31 * time.Second)
+		r.tick()
+		res := r.admit(edgeB, c)
+		r.equal("places counted", r.active(), int64(2))
+		r.equal("taken over", r.reap(order[0], 0, true), 1)
+		r.equal("places counted", r.active(), int64(2))
+		r.equal("taken over", r.reap(order[1], 0, true), 1)
+		r.equal("one session is one place", r.active(), int64(1))
+		r.flush(edgeC, queue.Flush{})
+		if got := r.admit(edgeC, c); got.EndMs != res.EndMs || !got.Again {
+			t.Fatalf("the later lease counts: %+v, was %+v", got, res)
+		}
+		r.advance(31 * time.Second)
+		r.tick()
+		r.equal("swept", r.free(), 1)
+		r.equal("places counted", r.active(), int64(0))
 	}
-	r.advance(31 * time.Second)
-	r.tick()
-	r.equal("swept", r.free(), 1)
-	r.equal("places counted", r.active(), int64(0))
 }
 
 func testStayBoundsLease(t *testing.T, open func(testing.TB) Fixture) {
