@@ -56,6 +56,7 @@ type cli struct {
 	Config    configCmd    `cmd:"" help:"Check a configuration, or print the reference of all keys."`
 	Keys      keysCmd      `cmd:"" help:"Make or rotate the signing keys of an installation."`
 	Simulate  simulateCmd  `cmd:"" help:"Play an on-sale in virtual time and measure it."`
+	Verify    verifyCmd    `cmd:"" help:"Check a published line, its draw and a place in it, with public data only."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 

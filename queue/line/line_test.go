@@ -50,6 +50,9 @@ func TestTicketRoundTrip(t *testing.T) {
 		if err != nil || got != want {
 			t.Fatalf("Parse = %+v, %v; want %+v", got, err, want)
 		}
+		if got, err := PeekTicket(text); err != nil || got != want {
+			t.Fatalf("PeekTicket = %+v, %v; want %+v", got, err, want)
+		}
 	})
 }
 
