@@ -22,7 +22,9 @@ import (
 	"github.com/stanchion-queue/stanchion/queue"
 	"github.com/stanchion-queue/stanchion/queue/agent"
 	queueapi "github.com/stanchion-queue/stanchion/queue/api"
+	"github.com/stanchion-queue/stanchion/queue/beacon"
 	"github.com/stanchion-queue/stanchion/queue/controller"
+	"github.com/stanchion-queue/stanchion/queue/line"
 	"github.com/stanchion-queue/stanchion/queue/localqueue"
 	"github.com/stanchion-queue/stanchion/queue/room"
 )
@@ -137,6 +139,17 @@ func (p *plant) servesLoopback(name string, h http.Handler) (url string, err err
 	return "http://" + ln.Addr().String(), p.serves(name, limits, ln, h)
 }
 
+// drand is the public beacon as controllers ask for it.
+type drand struct{ *beacon.Net }
+
+func (d drand) Value(ctx context.Context, draw line.Draw) (line.DrawResult, error) {
+	r, err := d.Net.Value(ctx, draw)
+	if errors.Is(err, beacon.ErrNotYet) {
+		err = controller.ErrNotYet
+	}
+	return r, err
+}
+
 // waiting is the waiting room's halves in this process.
 type waiting struct {
 	store      queue.Store
@@ -182,7 +195,7 @@ func (p *plant) buildRooms(ctx context.Context, ring *keyring.Ring, passes *pass
 			first[name] = roomSettings(r, p.cfg.Beacon.Chain, time.Now())
 		}
 		w.controller, err = controller.New(controller.Options{
-			Store: w.store, Rooms: first, RecordKey: ring.Record, Label: p.node, Logger: p.log, Registerer: p.registry,
+			Store: w.store, Rooms: first, RecordKey: ring.Record, Beacon: drand{beacon.New(beacon.Options{URLs: p.cfg.Beacon.URLs, Timeout: seconds(p.cfg.Beacon.TimeoutS)})}, Label: p.node, Logger: p.log, Registerer: p.registry,
 		})
 		if err != nil {
 			return nil, err
