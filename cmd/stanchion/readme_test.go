@@ -54,21 +54,7 @@ func TestProtectAnyOrigin(t *testing.T) {
 		done <- run(ctx, []string{"edge", "--protect", origin.URL, "--data_dir=" + t.TempDir(), "--listeners.public.address=127.0.0.1:0",
 			"--listeners.console.address=127.0.0.1:0", "--listeners.operations.address=127.0.0.1:0"}, nil, out, io.Discard)
 	}()
-	fans := regexp.MustCompile(`fans\s+(http://\S+)`)
-	var base string
-	for deadline := time.Now().Add(20 * time.Second); base == ""; {
-		if m := fans.FindStringSubmatch(out.String()); m != nil {
-			base = m[1]
-		}
-		select {
-		case err := <-done:
-			t.Fatalf("the edge ended: %v\n%s", err, out)
-		case <-time.After(20 * time.Millisecond): // poll
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no address after 20 s:\n%s", out)
-		}
-	}
+	base := awaitAddress(t, out, done)
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/some/page", nil)
 		if err != nil {

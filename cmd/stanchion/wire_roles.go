@@ -36,7 +36,11 @@ const issuer = "stanchion"
 func runRoles(ctx context.Context, l *launch) error {
 	p := newPlant(ctx, l)
 	err := p.build(ctx)
-	if err == nil {
+	switch {
+	case ctx.Err() != nil: // told to stop while starting: what failed, failed because of that
+		l.log.Info("stopped while starting", "err", err)
+		err = nil
+	case err == nil:
 		p.wg.Go(func() { l.reloadOnHangup(p.life, p.take) })
 		l.board.SetPhase(health.Serving)
 		l.log.Info("ready")
