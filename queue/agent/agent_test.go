@@ -251,7 +251,7 @@ func TestDoorOrder(t *testing.T) {
 	park := func(rank uint64, door line.Door, patient bool) chan outcome {
 		c := queue.Claim{Rank: rank, Door: door}
 		c.Session[0] = byte(rank)
-		w, ok := d.park(c, patient, 5)
+		w, ok := d.park(c, 0, patient, 5)
 		if !ok {
 			t.Fatalf("rank %d not parked", rank)
 		}
@@ -291,7 +291,7 @@ func TestDoorOrder(t *testing.T) {
 	for rank := uint64(100); rank < 104; rank++ {
 		park(rank, line.DoorInTime, true)
 	}
-	if _, ok := d.park(queue.Claim{Session: line.SessionID{200}}, true, 5); ok {
+	if _, ok := d.park(queue.Claim{Session: line.SessionID{200}}, 0, true, 5); ok {
 		t.Error("a sixth claim at a door for five")
 	}
 }
@@ -299,7 +299,7 @@ func TestDoorOrder(t *testing.T) {
 func TestDoorGivesUp(t *testing.T) {
 	d := newDoor()
 	id := line.SessionID{1}
-	w, _ := d.park(queue.Claim{Session: id}, true, 5)
+	w, _ := d.park(queue.Claim{Session: id}, 0, true, 5)
 	batch, _ := d.take(1, time.Now())
 	if o := d.leave(id, w); o.status != 0 {
 		t.Errorf("left with %+v", o)

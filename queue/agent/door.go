@@ -37,6 +37,7 @@ type outcome struct {
 // parked is one called fan at the door. Several requests of one ticket (tabs, retries) wait for one answer.
 type parked struct {
 	claim   queue.Claim
+	called  int64                 // store time at which it was called; 0: long ago, or not known
 	waiters map[chan outcome]bool // true: may wait, false: wants the first verdict
 	since   time.Time
 	held    time.Time // by the network share: not tried before
@@ -79,7 +80,7 @@ func (d *door) release() {
 }
 
 // park adds a claim, or a waiter to the claim that is parked already. ok is false when the door is full.
-func (d *door) park(c queue.Claim, patient bool, most int) (wait chan outcome, ok bool) {
+func (d *door) park(c queue.Claim, called int64, patient bool, most int) (wait chan outcome, ok bool) {
 	wait = make(chan outcome, 1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +89,7 @@ func (d *door) park(c queue.Claim, patient bool, most int) (wait chan outcome, o
 		if len(d.byID) >= most {
 			return nil, false
 		}
-		p = &parked{claim: c, waiters: map[chan outcome]bool{}, since: time.Now(), at: -1}
+		p = &parked{claim: c, called: called, waiters: map[chan outcome]bool{}, since: time.Now(), at: -1}
 		d.byID[c.Session] = p
 		if c.Enter {
 			d.enters = append(d.enters, p)
@@ -212,16 +213,19 @@ func (d *door) first(id line.SessionID, now time.Time) bool {
 	return !a && !b
 }
 
-// parkedHeap orders by rank; fans of other lanes stand among each other by rank too, and the store decides.
+// parkedHeap orders by when fans were called, which inside a lane is the order of ranks; those who came late stand behind.
 type parkedHeap []*parked
 
 func (h parkedHeap) Len() int { return len(h) }
 func (h parkedHeap) Less(i, j int) bool {
-	a, b := h[i].claim, h[j].claim
-	if late := a.Door == line.DoorLate; late != (b.Door == line.DoorLate) {
+	a, b := h[i], h[j]
+	if late := a.claim.Door == line.DoorLate; late != (b.claim.Door == line.DoorLate) {
 		return !late
 	}
-	return a.Rank < b.Rank
+	if a.claim.Lane != b.claim.Lane && a.called != b.called {
+		return a.called < b.called
+	}
+	return a.claim.Rank < b.claim.Rank
 }
 func (h parkedHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
@@ -275,8 +279,9 @@ func (r *Room) Claim(ctx context.Context, req line.ClaimRequest) (line.Grant, li
 		return refused(x)
 	}
 	id := b.session(t.Stamp)
+	called := int64(0)
 	if place.Rank < b.lanes[t.Lane].Called {
-		r.arrive(b, &t, id, place.Rank)
+		called = r.arrive(b, &t, id, place.Rank)
 	}
 	t.Rank = place.Rank
 	if text := r.tickets.Issue(t); text != place.Ticket {
@@ -284,7 +289,7 @@ func (r *Room) Claim(ctx context.Context, req line.ClaimRequest) (line.Grant, li
 	}
 	o, x := r.stand(ctx, snap, queue.Claim{
 		Line: t.Line, Lane: t.Lane, Rank: place.Rank, Stamp: t.Stamp, Who: t.Who, WhoKind: t.WhoKind, Session: id, Group: req.Group, Door: t.Door,
-	}, req.Wait)
+	}, called, req.Wait)
 	if x != nil {
 		return refused(x)
 	}
@@ -351,25 +356,26 @@ func closedDoor(snap *snapshot) *line.Refusal {
 	return refuse(line.RefusedMoment, 5*time.Second, "The line is paused. Your place is kept.")
 }
 
-// arrive notes a fan's first coming to the door: in time or late, and how long after the call.
-func (r *Room) arrive(b *book, t *line.Ticket, id line.SessionID, rank uint64) {
-	if t.Door != line.DoorNever {
-		return
-	}
-	lane := b.lanes[t.Lane]
-	t.Door = line.DoorInTime
-	if rank < lane.Due {
-		t.Door = line.DoorLate
-	}
-	if !r.door.first(id, time.Now()) {
-		return
-	}
+// arrive notes a fan's first coming to the door: in time or late, and how long after the call. It returns when the rank was called, 0 if
+// that is longer ago than this agent remembers.
+func (r *Room) arrive(b *book, t *line.Ticket, id line.SessionID, rank uint64) (called int64) {
 	now := r.storeNow()
 	r.mu.Lock()
-	if at, ok := r.flush.calledAt(t.Line, t.Lane, rank); ok {
-		r.arrivals[arrivalKey{t.Lane, ageBucket(now - at)}]++
-	}
+	called, known := r.flush.calledAt(t.Line, t.Lane, rank)
 	r.mu.Unlock()
+	if t.Door != line.DoorNever {
+		return called
+	}
+	t.Door = line.DoorInTime
+	if rank < b.lanes[t.Lane].Due {
+		t.Door = line.DoorLate
+	}
+	if known && r.door.first(id, time.Now()) {
+		r.mu.Lock()
+		r.arrivals[arrivalKey{t.Lane, ageBucket(now - called)}]++
+		r.mu.Unlock()
+	}
+	return called
 }
 
 // ageBuckets are the upper bounds of the ages at which called fans come, in milliseconds: those of the controller's law.
@@ -385,14 +391,14 @@ func ageBucket(ageMs int64) int64 {
 }
 
 // stand waits at the door.
-func (r *Room) stand(ctx context.Context, snap *snapshot, c queue.Claim, wait bool) (outcome, *line.Refusal) {
+func (r *Room) stand(ctx context.Context, snap *snapshot, c queue.Claim, called int64, wait bool) (outcome, *line.Refusal) {
 	r.mu.Lock()
 	draining := r.draining
 	r.mu.Unlock()
 	if draining {
 		return outcome{}, refuse(line.RefusedMoment, time.Second, "This edge is going away.")
 	}
-	ch, ok := r.door.park(c, wait, snap.settings.ParkedPerEdge)
+	ch, ok := r.door.park(c, called, wait, snap.settings.ParkedPerEdge)
 	if !ok {
 		return outcome{}, refuse(line.RefusedMoment, 2*time.Second, "Too many fans stand at the door. Your place is kept.")
 	}
@@ -454,7 +460,7 @@ func (r *Room) Enter(ctx context.Context, group string) (line.Grant, error) {
 	r.seq++
 	r.mu.Unlock()
 	c := queue.Claim{Line: snap.current(), Stamp: stamp, Session: b.session(stamp), Group: group, Enter: true}
-	o, x := r.stand(ctx, snap, c, false)
+	o, x := r.stand(ctx, snap, c, 0, false)
 	if x != nil {
 		r.m.claims.WithLabelValues(r.name, "enter-"+string(x.Code)).Inc()
 		return line.Grant{}, x

@@ -18,6 +18,7 @@ const (
 	flushEvery = 100 * time.Millisecond
 	idleEvery  = time.Second
 	retryMax   = 5 * time.Second // an unconfirmed renewal is asked for again after 0.2, 0.4, … 5 s
+	maxSpent   = 500_000         // used tickets remembered for a store that comes back empty: 36 MB
 	restoreMs  = 60_000          // grants and renewals given back after a failover
 	// While there is no generation, restoring is repeated: a controller that has just taken over cannot know what came before.
 	restoreEvery = time.Second
@@ -584,6 +585,9 @@ func (r *Room) remember(next *snapshot) {
 		if next.books[k.line] == nil {
 			delete(r.flush.history, k)
 		}
+	}
+	if n := len(r.flush.spent); n > maxSpent+maxSpent/10 {
+		r.flush.spent = append([]spentAt(nil), r.flush.spent[n-maxSpent:]...)
 	}
 }
 

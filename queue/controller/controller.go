@@ -57,6 +57,10 @@ type Options struct {
 	Constants pace.Constants           // zero: pace.Defaults; each room's door dial replaces Dial
 	Label     string                   // this process, for people
 
+	// LineMaxAge is how old the line of a room grows that is open: then an empty line takes its place, so that a room that stands before
+	// a site for months does not keep every window since its first day. 24 h when zero.
+	LineMaxAge time.Duration
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -80,6 +84,9 @@ func New(o Options) (*Controller, error) {
 	}
 	if o.Constants == (pace.Constants{}) {
 		o.Constants = pace.Defaults()
+	}
+	if o.LineMaxAge <= 0 {
+		o.LineMaxAge = 24 * time.Hour
 	}
 	if err := o.Constants.Validate(); err != nil {
 		return nil, fmt.Errorf("controller: %w", err)

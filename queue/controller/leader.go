@@ -80,7 +80,8 @@ type leader struct {
 	drawing      bool
 	wasOpenedMs  int64 // store time at which this leader saw the line open for calls
 	lastPhase    line.Phase
-	closedBefore line.ID // the current line, once the lines it honours are sealed to their end
+	pasts        [][]past // per lane
+	closedBefore line.ID  // the current line, once the lines it honours are sealed to their end
 	lastLimit    line.Limit
 }
 
@@ -506,6 +507,7 @@ func (l *leader) readLine(ctx context.Context, id line.ID) error {
 	}
 	if l.openedOf != id {
 		l.estimates = make([]room.Estimator, len(opened.Record.Lanes))
+		l.pasts = make([][]past, len(opened.Record.Lanes))
 		l.wasOpenedMs, l.lobby = 0, nil
 	}
 	l.opened, l.openedOf, l.published = &opened, id, s.Published

@@ -69,7 +69,7 @@ func TestOperatorsActions(t *testing.T) {
 			}
 		}
 		tk := d.ticket("")
-		d.phase(line.PhaseWaiting, 2*time.Second)
+		d.until("called", 3*time.Second, func() bool { p, err := d.edge.Place(ctx, tk); return err == nil && p.State == line.StateCalled })
 		for _, want := range []struct {
 			mode  room.Mode
 			phase line.Phase
@@ -585,6 +585,77 @@ func TestNewLine(t *testing.T) {
 		if raw, err := d.edge.Record(ctx, first); err != nil || len(raw) == 0 {
 			t.Errorf("record of an old line: %v", err)
 		}
+	})
+}
+
+// A room that is open for days does not keep every window since its first day; who is inside notices nothing.
+func TestLineIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := volatile(t)
+		defer store.Close()
+		w := newWorld(t, store)
+		c, err := controller.New(controller.Options{
+			Store: store, Rooms: map[string]room.Settings{roomName: settings(nil)}, RecordKey: ed25519.NewKeyFromSeed(make([]byte, 32)), LineMaxAge: 30 * time.Second,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w.wg.Go(func() { _ = c.Run(ctx) })
+		edge := w.agent("e1", store).it
+		w.until("open", 5*time.Second, func() bool { return edge.View().Open })
+		p, err := edge.Join(ctx, line.JoinRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var g line.Grant
+		w.until("let in", 10*time.Second, func() bool {
+			g, _, err = edge.Claim(ctx, line.ClaimRequest{Ticket: p.Ticket, Wait: true})
+			return err == nil
+		})
+		first := edge.View().Line
+		w.until("another line", 60*time.Second, func() bool { edge.Use(w.verify(g), time.Now()); return edge.View().Line != first })
+		w.until("open again", 3*time.Second, func() bool { return edge.View().Open })
+		claims := w.verify(g)
+		if u := edge.Use(claims, time.Now()); !u.Alive {
+			t.Errorf("a session of the line before = %+v", u)
+		}
+		if again, _, err := edge.Claim(ctx, line.ClaimRequest{Ticket: p.Ticket, Wait: true}); err != nil || again.Session != g.Session {
+			t.Errorf("its ticket gave session %s, %v", again.Session, err)
+		}
+		if _, err := edge.Enter(ctx, ""); err != nil {
+			t.Errorf("enter: %v", err)
+		}
+	})
+}
+
+// The page names why it got slower.
+func TestCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, func(s *room.Settings) { s.Cap, s.RatePerSecond = 10_000, 10 })
+		ctx := t.Context()
+		c := &crowd{w: d.world, edges: []*agent.Room{d.edge}, passes: newPasses(), dwell: time.Minute}
+		wg := c.send(ctx, 1500, time.Second, 1)
+		time.Sleep(50 * time.Second)
+		if cause := d.edge.View().Status.Lanes[0].ETA.Cause; cause != "" {
+			t.Errorf("nothing is wrong, yet the cause is %q", cause)
+		}
+		if _, err := d.c.SetRate(ctx, roomName, 3, "op", "the shop is slow"); err != nil {
+			t.Fatal(err)
+		}
+		d.until("a cause", 2*time.Minute, func() bool { return d.edge.View().Status.Lanes[0].ETA.Cause == "rate" })
+		if _, err := d.c.SetMode(ctx, roomName, room.ModePaused, "op", "break"); err != nil {
+			t.Fatal(err)
+		}
+		d.until("another cause", time.Second, func() bool { return d.edge.View().Status.Lanes[0].ETA.Cause == "paused" })
+		if _, err := d.c.SetRate(ctx, roomName, 500, "op", "let them in"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.c.SetMode(ctx, roomName, room.ModeNormal, "op", "go"); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
 	})
 }
 

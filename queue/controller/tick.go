@@ -166,6 +166,9 @@ func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeSt
 	}
 	l.reply, l.replied, l.memory.tick = reply, true, time.Now()
 	l.measure(&c, out, forecast)
+	if err := l.renewLine(ctx, &c); err != nil {
+		return err
+	}
 	return l.open(ctx, &c, in, opened)
 }
 
@@ -312,6 +315,20 @@ func (l *leader) open(ctx context.Context, c *queue.Control, in pace.Input, open
 	return nil
 }
 
+// renewLine puts an empty line in the place of an old one while the room is open and nobody waits. The old one is honoured until the next
+// time, for fans who come back.
+func (l *leader) renewLine(ctx context.Context, c *queue.Control) error {
+	if !c.Open || l.settings.Mode != room.ModeNormal || c.StoreMs-l.opened.Record.EpochMs < l.o.LineMaxAge.Milliseconds() {
+		return nil
+	}
+	if err := l.startLine(ctx, c, []line.ID{c.Line()}); err != nil {
+		return fmt.Errorf("renew the line: %w", err)
+	}
+	l.pubCount++
+	l.lastOpenAt = time.Time{}
+	return l.readLine(ctx, c.Line())
+}
+
 // phase is what fans are told.
 func (l *leader) phase(c *queue.Control) line.Phase {
 	switch l.settings.Mode {
@@ -411,10 +428,12 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 		if i < len(l.lobby) {
 			lobby = l.lobby[i]
 		}
+		eta := e.ETA(now, called, total, early)
+		eta.Cause = l.cause(i, now, eta.PerSecond, out.Gauges.ShowUp, st)
 		lane := line.LaneStatus{
 			Name: rec.Lanes[i].Name, Called: current[i], Total: c.Lanes[i].Total,
 			Before: total - min(called, total) - (c.Lanes[i].Total - min(current[i], c.Lanes[i].Total)), LobbyCount: lobby, PerMinute: math.Round(600*velocity[i]) / 10,
-			ETA: e.ETA(now, called, total, early),
+			ETA: eta,
 		}
 		st.Lanes = append(st.Lanes, lane)
 	}
@@ -437,6 +456,46 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 			SealLagMs: max(now-c.Sealed.StartMs(rec.EpochMs), 0),
 		},
 	}
+}
+
+// past is what a lane's forecast was made from some time ago.
+type past struct {
+	ms                        int64
+	perSecond, showUp, orders float64
+}
+
+// cause names why a lane's waiting times have grown by more than a quarter in the last two minutes; empty when they have not, or when
+// nothing explains it.
+func (l *leader) cause(lane int, now int64, perSecond, showUp float64, st line.Status) string {
+	const everyMs, backMs = 10_000, 120_000
+	switch st.Phase {
+	case line.PhasePaused, line.PhaseMaintenance, line.PhaseDraining:
+		return "paused"
+	case line.PhaseWaiting:
+	default:
+		return ""
+	}
+	h := l.pasts[lane]
+	if n := len(h); n == 0 || now-h[n-1].ms >= everyMs {
+		h = append(h, past{now, perSecond, showUp, l.settings.RatePerSecond})
+	}
+	for len(h) > 1 && h[1].ms <= now-backMs {
+		h = h[1:]
+	}
+	l.pasts[lane] = h
+	was := h[0]
+	if perSecond*1.25 >= was.perSecond {
+		return ""
+	}
+	switch {
+	case l.coreRate > 0 && st.LimitedBy == line.LimitCore:
+		return "slower-core"
+	case l.settings.RatePerSecond < was.orders:
+		return "rate"
+	case showUp > 1.1*was.showUp:
+		return "fewer-absent"
+	}
+	return ""
 }
 
 // withoutTime is the part of a status whose change makes a new version.
@@ -502,7 +561,9 @@ func (l *leader) measure(c *queue.Control, out pace.Output, f room.Forecast) {
 	} else {
 		l.capHigh = max(l.capHigh, c.Settings.Cap)
 	}
-	m.overshoot.WithLabelValues(l.name).Set(float64(max(c.Active-l.capHigh, 0)))
+	if c.StoreMs-l.healthyMs > silentMs { // before, places of the time without a store are still being swept
+		m.overshoot.WithLabelValues(l.name).Set(float64(max(c.Active-l.capHigh, 0)))
+	}
 	m.inside.WithLabelValues(l.name).Set(float64(c.Active))
 	m.capacity.WithLabelValues(l.name).Set(float64(c.Settings.Cap))
 	m.rate.WithLabelValues(l.name).Set(g.RatePerSecond)
