@@ -78,7 +78,7 @@ func (x *exchange) originFailed(err error) {
 	}
 	reason, p := "", problem{}
 	switch {
-	case errors.Is(err, upstream.ErrUnavailable):
+	case errors.Is(err, upstream.ErrUnavailable), upstream.NotSent(err):
 		reason, p = "origin-unreachable", problemUnreachable
 		p.RetryAfterMs = jitter(time.Second)
 	case errors.Is(err, fasthttp.ErrNoFreeConns):

@@ -85,3 +85,9 @@ func TimedOut(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
 }
+
+// NotSent reports whether an error means that no connection could be made, so that nothing was sent.
+func NotSent(err error) bool {
+	var d *DialError
+	return errors.As(err, &d)
+}
