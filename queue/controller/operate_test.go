@@ -348,7 +348,7 @@ func TestLanes(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(5 * time.Second)
 		l := d.edge.View().Status.Lanes
 		if g, m := float64(l[0].Called), float64(l[1].Called); m < 2.5*g || m > 3.5*g || m > 195 {
 			t.Errorf("called %v and %v, want 1 : 3", g, m)
