@@ -217,6 +217,10 @@ func TestRankFollowsWindows(t *testing.T) {
 }
 
 func TestRankAllocatesNothing(t *testing.T) {
+	pooled := 0.05
+	if raceDetector {
+		pooled = 5 // it lets pools lose a part of what they hold
+	}
 	l := Ledger{}.Append(make([]uint64, 100)...)
 	o := Opening{Room: "onsale", LobbyEnd: 50, Drawn: true, Round: 9, Randomness: make([]byte, 32)}
 	ts := testTickets(t)
@@ -226,11 +230,11 @@ func TestRankAllocatesNothing(t *testing.T) {
 		"rank after it":     func() { Rank(o, l, Stamp{Win: 70}, Who{}) },
 		"parse":             func() { ts.Parse(text) },
 	} {
-		if n := testing.AllocsPerRun(1000, f); n > 0.05 {
+		if n := testing.AllocsPerRun(1000, f); n > pooled {
 			t.Errorf("%s allocates %v times", name, n)
 		}
 	}
-	if n := testing.AllocsPerRun(1000, func() { ts.Issue(Ticket{}) }); n > 1.05 {
+	if n := testing.AllocsPerRun(1000, func() { ts.Issue(Ticket{}) }); n > 1+pooled {
 		t.Errorf("issue allocates %v times, want the text alone", n)
 	}
 }

@@ -26,7 +26,6 @@ type lane struct {
 	next      int    // of order: the first not called
 	near      int    // of order: the first that may be far
 	horizon   uint64
-	lastWin   line.Window
 	maxArrive int32 // latest arrival among all earlier windows
 
 	history  [8]calledAt // of published

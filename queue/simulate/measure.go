@@ -48,7 +48,6 @@ type Result struct {
 	HolderShare    *float64 `json:"holder_share"`     // share of admissions that went to holders of many tickets
 	RefusedHolders int      `json:"refused_holders"`  // claims by a holder who had been let in
 	Sold           int      `json:"sold"`             //
-	openDoor       int
 	series         series
 	protocol       *Measures
 }
@@ -120,11 +119,11 @@ func (m *measures) inverted(ms int32) { m.inversionMs = max(m.inversionMs, ms) }
 
 func (m *measures) sealLag(ms int32) { m.lags = append(m.lags, ms) }
 
-// everyMs integrates what changes between ticks.
-func (m *measures) everyMs(w *world) {
+// pass integrates over some milliseconds in which nothing happens.
+func (m *measures) pass(w *world, ms int32) {
 	if m.steady {
-		m.actSum += int64(w.store.act)
-		m.steadyMs++
+		m.actSum += int64(w.store.act) * int64(ms)
+		m.steadyMs += int64(ms)
 	}
 }
 

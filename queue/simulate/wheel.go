@@ -57,6 +57,16 @@ func (w *wheel) take(at int32) (event, bool) {
 	return e, true
 }
 
+// next is the first millisecond in [from, to) with an event, or to.
+func (w *wheel) next(from, to int32) int32 {
+	for at := from; at < to; at++ {
+		if w.heads[at] != 0 {
+			return at
+		}
+	}
+	return to
+}
+
 // door is an edge's parked claims, lowest rank first.
 type door struct{ heap []parked }
 

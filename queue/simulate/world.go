@@ -116,7 +116,7 @@ func Run(ctx context.Context, sc Scenario, seed uint64) (*Result, error) {
 	faults := slices.Clone(sc.Faults)
 	slices.SortStableFunc(faults, func(a, b Fault) int { return int(ms(a.AtS) - ms(b.AtS)) })
 	next := 0
-	for w.now = 0; w.now <= w.end; w.now++ {
+	for w.now = 0; w.now <= w.end; {
 		if w.now%1000 == 0 && ctx.Err() != nil {
 			return nil, fmt.Errorf("simulate %s: %w", sc.Name, ctx.Err())
 		}
@@ -138,7 +138,17 @@ func Run(ctx context.Context, sc Scenario, seed uint64) (*Result, error) {
 		if w.now%tickEveryMs == 0 {
 			w.tick()
 		}
-		w.m.everyMs(w)
+		// On to the next millisecond in which something happens.
+		to := min(w.now-w.now%tickEveryMs+tickEveryMs, w.end+1)
+		if next < len(w.fans) {
+			to = min(to, max(w.fans[next].arrive, w.now+1))
+		}
+		if len(faults) > 0 {
+			to = min(to, max(ms(faults[0].AtS), w.now+1))
+		}
+		to = w.wheel.next(w.now+1, to)
+		w.m.pass(w, to-w.now)
+		w.now = to
 	}
 	return w.result(seed), nil
 }
