@@ -587,3 +587,98 @@ func TestOldLineIsCleaned(t *testing.T) {
 		t.Fatalf("the old line: %+v, %v", l, err)
 	}
 }
+
+// TestClusterFailover runs on a cluster of one primary and one replica: WAIT goes where the room lives, and the promoted replica is
+// another process.
+func TestClusterFailover(t *testing.T) {
+	ctx := context.Background()
+	mode := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}
+	primary, replica := serve(t, mode...), serve(t, mode...)
+	var nodes [2]rueidis.Client
+	for i, p := range []*process{primary, replica} {
+		c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{p.addr()}, ForceSingleClient: true, DisableCache: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		nodes[i] = c
+	}
+	do := func(node int, args ...string) (string, error) {
+		return nodes[node].Do(ctx, nodes[node].B().Arbitrary(args...).Build()).ToString()
+	}
+	id, err := do(0, "CLUSTER", "MYID")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for node, cmd := range map[int][]string{0: {"CLUSTER", "ADDSLOTSRANGE", "0", "16383"}, 1: {"CLUSTER", "MEET", "127.0.0.1", primary.port}} {
+		if _, err := do(node, cmd...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "replication", func() error { _, err := do(1, "CLUSTER", "REPLICATE", id); return err })
+	until(t, "replica in sync", func() error {
+		text, err := do(0, "INFO", "replication")
+		if err == nil && parseInfo(text).inSync() != 1 {
+			err = errors.New("no replica in sync")
+		}
+		return err
+	})
+	for node := range nodes {
+		until(t, "cluster", func() error {
+			text, err := do(node, "CLUSTER", "INFO")
+			if err == nil && !strings.Contains(text, "cluster_state:ok") {
+				err = errors.New(text)
+			}
+			return err
+		})
+	}
+	s := open(t, patient(Options{Addresses: []string{primary.addr(), replica.addr()}, Cluster: true, MinReplicas: 1}))
+	r := useRoom(t, s, settings())
+	if res, err := r.ticked(1); err != nil || res.Status != queue.ClaimOK {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	s.opt.WaitFor = 30 * time.Millisecond
+	replica.signal(syscall.SIGSTOP)
+	if _, err := r.claim(2); !errors.Is(err, queue.ErrReplication) {
+		t.Fatalf("claim while the replica sleeps: %v", err)
+	}
+	replica.signal(syscall.SIGCONT)
+	s.opt.WaitFor = 5 * time.Second
+	until(t, "claim", func() error { _, err := r.ticked(2); return err })
+	promote := func(node int) {
+		t.Helper()
+		until(t, "promotion", func() error { // a replica that is not in sync yet does not take over
+			text, err := do(node, "INFO", "replication")
+			if err == nil && !strings.Contains(text, "role:master") {
+				_, err = do(node, "CLUSTER", "FAILOVER")
+				err = errors.Join(errors.New(text), err)
+			}
+			return err
+		})
+	}
+	promote(1)
+	var g *queue.GenError
+	until(t, "answer of the promoted replica", func() error {
+		if _, err := r.ticked(3); !errors.As(err, &g) {
+			return fmt.Errorf("want a gen error, got %w", err)
+		}
+		return nil
+	})
+	r.gen = "gen-2"
+	until(t, "regen", func() error { return s.Regen(ctx, r.name, "token", r.gen) })
+	for n := range uint32(2) {
+		var res queue.ClaimResult
+		until(t, "claim", func() (err error) { res, err = r.ticked(n + 1); return err })
+		if res.Status != queue.ClaimOK || !res.Again {
+			t.Fatalf("claim %d was acknowledged and is now %+v", n+1, res)
+		}
+	}
+	// And back: the old process knows the scripts of its own run, but the gen is not its own.
+	promote(0)
+	until(t, "answer of the old primary", func() error {
+		if _, err := r.ticked(3); !errors.As(err, &g) {
+			return fmt.Errorf("want a gen error, got %w", err)
+		}
+		return nil
+	})
+}
