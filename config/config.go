@@ -42,7 +42,7 @@ type Listeners struct {
 	Console    Listener `json:"console" default:"{address: '127.0.0.1:9090'}" doc:"Operators' console and admin API. Off loopback only with admin.users_file and TLS."`
 	Operations Listener `json:"operations" default:"{address: '127.0.0.1:9091', write_timeout_s: 120}" doc:"/healthz, /readyz, /metrics, /debug/, /config. Never reachable from outside."`
 	Provider   Listener `json:"provider" default:"{address: '127.0.0.1:9092'}" doc:"Payment-provider simulator and its page."`
-	Internal   Listener `json:"internal" default:"{address: '127.0.0.1:9093'}" doc:"Calls between roles that run apart. Off loopback only with mutual TLS."`
+	Internal   Listener `json:"internal" default:"{address: '127.0.0.1:9093', max_body_bytes: 33554432}" doc:"Calls between roles that run apart. Off loopback only with mutual TLS."`
 }
 
 // Listener is one TCP port with its limits. Every limit is enforced; there is no "unlimited".

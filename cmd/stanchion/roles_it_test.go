@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
@@ -26,9 +25,8 @@ import (
 	"github.com/google/uuid"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/stanchion-queue/stanchion/core/api"
 	"github.com/stanchion-queue/stanchion/core/catalog"
-	"github.com/stanchion-queue/stanchion/inventory"
-	inventoryapi "github.com/stanchion-queue/stanchion/inventory/api"
 	"github.com/stanchion-queue/stanchion/perf/load"
 )
 
@@ -221,7 +219,7 @@ routes:
 	r.settled(t, inner, room)
 }
 
-// stage brings a small hall in, as a ticket office does: the catalog over the API of the staff, seats into the inventory.
+// stage brings a small hall in over the API of the staff, as docs/operating/selling.md tells a ticket office to.
 func (r *rig) stage(t *testing.T, inner map[string]string, keys, slug, room string) {
 	t.Helper()
 	staff, err := os.ReadFile(filepath.Join(keys, "staff.key"))
@@ -231,13 +229,9 @@ func (r *rig) stage(t *testing.T, inner map[string]string, keys, slug, room stri
 	if _, err := hex.DecodeString(strings.TrimSpace(string(staff))); err != nil {
 		t.Fatal(err)
 	}
-	put := func(path string, body any) {
+	call := func(method, path string, text []byte) []byte {
 		t.Helper()
-		text, err := json.Marshal(body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+inner["core"]+path, bytes.NewReader(text))
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+inner["core"]+path, bytes.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,44 +242,52 @@ func (r *rig) stage(t *testing.T, inner map[string]string, keys, slug, room stri
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			answer, _ := io.ReadAll(resp.Body)
-			t.Fatalf("PUT %s: %d %s", path, resp.StatusCode, answer)
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode >= 300 {
+			t.Fatalf("%s %s: %d %s, %v", method, path, resp.StatusCode, answer, err)
 		}
+		return answer
+	}
+	put := func(path string, body any) {
+		t.Helper()
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		call(http.MethodPut, path, text)
+	}
+	get := func(path string) (s api.StageState) {
+		t.Helper()
+		if err := json.Unmarshal(call(http.MethodGet, path, nil), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
 	}
 	show := demoTheatre()
 	venue, event, id := show.venue, show.event, uuid.New()
 	venue.ID, venue.Slug, event.ID, event.Slug = uuid.New(), "v-"+slug, uuid.New(), "e-"+slug
 	put("/api/v1/venues/"+venue.ID.String(), venue)
 	put("/api/v1/events/"+event.ID.String(), event)
-	desk, err := inventoryapi.NewClient([]string{"http://" + inner["inventory"]}, &http.Client{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	plan, err := show.hall.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := importHall(ctx, desk, id, plan); err != nil {
-		t.Fatal(err)
+	base := "/api/v1/performances/" + id.String()
+	put(base+"/plan", json.RawMessage(plan))
+	var state api.StageState
+	for deadline := time.Now().Add(time.Minute); state.BlocksTotal == 0 || state.BlocksMade < state.BlocksTotal; {
+		if time.Now().After(deadline) {
+			t.Fatalf("the seats are not made: %+v", state)
+		}
+		<-time.After(100 * time.Millisecond) // poll
+		state = get(base + "/plan")
 	}
+	put(base+"/sale", map[string]string{"sale": "open"})
 	p := catalog.Performance{Slug: slug, Event: event.ID, Venue: venue.ID, Room: room, Currency: "EUR", SaleOpen: true, Starts: time.Now().Add(24 * time.Hour)}
 	for _, k := range show.hall.Categories {
 		p.Offers = append(p.Offers, catalog.Offer{Category: k.Name, Price: 5000})
 	}
 	put("/api/v1/performances/"+id.String(), p)
-}
-
-func importHall(ctx context.Context, desk inventory.Desk, id uuid.UUID, plan []byte) error {
-	if err := desk.ImportPerformance(ctx, id, plan, 250, nil); err != nil {
-		return err
-	}
-	if err := desk.AwaitImport(ctx, id); err != nil {
-		return err
-	}
-	return desk.OpenSale(ctx, id)
 }
 
 // settled waits until the room is empty: every place came back over the bus or by a fan's own word.

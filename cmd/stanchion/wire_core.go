@@ -216,7 +216,7 @@ func (p *plant) buildCore(ctx context.Context, ring *keyring.Ring, passes *pass.
 		return nil, fmt.Errorf("prepare shop: %w", err)
 	}
 	jsonAPI := api.New(api.Options{
-		Orders: orders, Catalog: c.catalog, Counter: box, Seats: seats, Tickets: tickets, Buyers: buyers, Idempotency: keys,
+		Orders: orders, Catalog: c.catalog, Counter: box, Seats: seats, Stage: seats, BlockSeats: p.cfg.Seats.Block, Tickets: tickets, Buyers: buyers, Idempotency: keys,
 		StaffToken: hex.EncodeToString(staff), Version: p.version, Log: p.log, Now: time.Now,
 	})
 	if c.vitals, err = vitals.New(p.registry, time.Now); err != nil {

@@ -59,6 +59,8 @@ type Options struct {
 	Orders      Orders
 	Catalog     *catalog.Service
 	Seats       Seats
+	Stage       Stage
+	BlockSeats  int // seats of a block of a new plan; 0: the inventory's default
 	Counter     *counter.Counter
 	Tickets     *ticketing.Service
 	Buyers      *buyer.Desk
@@ -238,6 +240,7 @@ func (a *api) register(h huma.API) {
 	huma.Register(h, operation(put, "put-venue", "/venues/{id}", "Make or replace a venue", "staff", 200, staff), a.putVenue)
 	huma.Register(h, operation(put, "put-event", "/events/{event}", "Make or replace an event", "staff", 200, staff), a.putEvent)
 	huma.Register(h, operation(put, "put-performance", "/performances/{performance}", "Make or replace a performance", "staff", 200, staff), a.putPerformance)
+	a.registerStage(h, staff)
 
 	huma.Register(h, operation(post, "create-hold", "/performances/{performance}/holds", "Hold seats of one block", "seats", 201, guests, keys, aBody, inPath, holding), a.createHold)
 	huma.Register(h, operation(get, "get-hold", "/holds/{hold}", "A hold and the seconds it has left", "seats", 200, guests, inPath,

@@ -79,6 +79,7 @@ func TestDescriptionIsWhole(t *testing.T) {
 		"/api/v1/holds/{hold}/extend", "/api/v1/orders", "/api/v1/orders/{order}", "/api/v1/orders/{order}/cancel", "/api/v1/orders/{order}/checkout",
 		"/api/v1/orders/{order}/payments", "/api/v1/orders/{order}/refunds", "/api/v1/orders/{order}/tickets", "/api/v1/performances/{performance}",
 		"/api/v1/performances/{performance}/availability", "/api/v1/performances/{performance}/chart", "/api/v1/performances/{performance}/holds",
+		"/api/v1/performances/{performance}/plan", "/api/v1/performances/{performance}/sale",
 		"/api/v1/scans", "/api/v1/tickets/{ticket}", "/api/v1/venues", "/api/v1/venues/{id}", "/api/v1/webhooks/{provider}",
 	}
 	slices.Sort(want)

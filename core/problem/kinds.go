@@ -125,6 +125,9 @@ var (
 	Exists = kind(409, "exists", "The id or slug exists already",
 		"Something with this id or slug was stored before.",
 		"Choose another, or send the version of what you want to replace.")
+	PlanDiffers = kind(409, "plan-differs", "The performance has another seating plan",
+		"Seats of this performance were made from another plan, and tickets are printed from it.",
+		"Make a new performance for the new plan.")
 	IDTaken = kind(409, "id-taken", "The id belongs to something else",
 		"The id that the request brought is in use for another request's hold or order.",
 		"Repeat the request with a new Idempotency-Key.")
