@@ -844,8 +844,12 @@ func TestScans(t *testing.T) {
 	if a.Field("accepted") != "false" || a.Field("reason") != "already-used" || a.Field("first_gate") != "north-1" || a.Field("first_at") == "" {
 		t.Errorf("used twice: %s", a.Body)
 	}
-	forged := []byte(tickets[1].Code)
-	forged[len(forged)-2] ^= 1
+	forged := []byte(tickets[1].Code) // one character of the signature is another
+	if at := len(forged) - 10; forged[at] == 'A' {
+		forged[at] = 'B'
+	} else {
+		forged[at] = 'A'
+	}
 	want(t, fan.Do(post, "/api/v1/orders/"+o.ID+"/refunds", object{"units": []int{3}}), 202, "")
 	for i, test := range []struct{ code, performance, reason string }{
 		{"hello", "", "malformed"},

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -85,26 +86,26 @@ type Fan struct {
 }
 
 // jar keeps cookies by name; the office has one host.
-type jar map[string]*http.Cookie
+type jar struct{ m sync.Map }
 
-func (j jar) SetCookies(_ *url.URL, cs []*http.Cookie) {
+func (j *jar) SetCookies(_ *url.URL, cs []*http.Cookie) {
 	for _, c := range cs {
-		j[c.Name] = c
+		j.m.Store(c.Name, c)
 	}
 }
 
-func (j jar) Cookies(*url.URL) []*http.Cookie {
-	var out []*http.Cookie
-	for _, c := range j {
-		out = append(out, c)
-	}
+func (j *jar) Cookies(*url.URL) (out []*http.Cookie) {
+	j.m.Range(func(_, c any) bool {
+		out = append(out, c.(*http.Cookie))
+		return true
+	})
 	return out
 }
 
 // Fan returns a new fan with a pass of the room for a session of their own.
 func (f *Office) Fan(session string) *Fan {
 	f.T.Helper()
-	return &Fan{Office: f, Pass: f.Pass(session, Room, SeatLimit), Header: http.Header{}, Client: &http.Client{Jar: jar{}, Timeout: 20 * time.Second,
+	return &Fan{Office: f, Pass: f.Pass(session, Room, SeatLimit), Header: http.Header{}, Client: &http.Client{Jar: &jar{}, Timeout: 20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

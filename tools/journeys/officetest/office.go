@@ -157,11 +157,12 @@ type Options struct {
 	Faults pspsim.Faults
 	Hall   *chart.Chart // default Hall()
 	Block  int          // seats of a block; default 10
+
+	usual bool // as most tests have it
 }
 
-// Open opens an office and closes it with the test.
-func Open(t testing.TB, o Options) *Office {
-	t.Helper()
+func (o Options) withDefaults() Options {
+	o.usual = o.Title == "" && o.Hall == nil && o.Block == 0
 	if o.Title == "" {
 		o.Title = "Gala at the theatre"
 	}
@@ -171,10 +172,20 @@ func Open(t testing.TB, o Options) *Office {
 	if o.Block == 0 {
 		o.Block = chart.MinBlockSeats
 	}
+	return o
+}
+
+// Open opens an office and closes it with the test.
+func Open(t testing.TB, o Options) *Office {
+	t.Helper()
+	o = o.withDefaults()
 	f := &Office{T: t, Clock: &Clock{}, Log: &Log{}}
 	log := slog.New(slog.NewTextHandler(f.Log, nil))
 	ctx := t.Context()
 	dir := quickDir(t)
+	if o.usual {
+		copyTemplate(t, dir)
+	}
 
 	stock, err := sqlitestock.Open(ctx, filepath.Join(dir, "seats.db"), f.Clock.Now)
 	must(t, err)
@@ -222,9 +233,55 @@ func Open(t testing.TB, o Options) *Office {
 	server.Start()
 	t.Cleanup(server.Close)
 
-	f.put(ctx, o)
+	if !o.usual {
+		must(t, put(ctx, f.Catalog, f.Stock, f.Clock.Now(), o))
+	}
 	f.spec = readSpec(t, f.URL)
 	return f
+}
+
+// template is the folder of a usual office that was opened and closed once: to copy its files is quicker than to make them anew.
+var template = sync.OnceValues(func() (map[string][]byte, error) {
+	dir, err := os.MkdirTemp("", "office-template-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder; what is left of it does no harm
+	ctx := context.Background()
+	stock, err := sqlitestock.Open(ctx, filepath.Join(dir, "seats.db"), nil)
+	if err != nil {
+		return nil, err
+	}
+	desk, err := inventory.New(ctx, inventory.Options{Store: stock})
+	if err != nil {
+		return nil, errors.Join(err, stock.Close())
+	}
+	db, err := sqlitestore.Open(ctx, filepath.Join(dir, "orders.db"), nil)
+	if err != nil {
+		desk.Close()
+		return nil, errors.Join(err, stock.Close())
+	}
+	err = put(ctx, catalog.New(catalogsql.New(db), desk, time.Millisecond), desk, time.Now(), Options{}.withDefaults())
+	desk.Close()
+	if err = errors.Join(err, db.Close(), stock.Close()); err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for _, name := range []string{"seats.db", "orders.db"} {
+		if files[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+})
+
+func copyTemplate(t testing.TB, dir string) {
+	t.Helper()
+	files, err := template()
+	must(t, err)
+	for name, b := range files {
+		must(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+	}
 }
 
 func (f *Office) openProvider(ctx context.Context, dir string, faults pspsim.Faults) {
@@ -245,31 +302,33 @@ func (f *Office) openProvider(ctx context.Context, dir string, faults pspsim.Fau
 }
 
 // put brings two performances in and opens their sale.
-func (f *Office) put(ctx context.Context, o Options) {
-	f.T.Helper()
+func put(ctx context.Context, c *catalog.Service, desk *inventory.Service, now time.Time, o Options) error {
 	venue := catalog.Venue{ID: ID("venue"), Slug: "theatre", Name: "Stadttheater", City: "Köln", Country: "DE", TimeZone: "Europe/Berlin"}
 	event := catalog.Event{ID: ID("event"), Slug: "gala", Title: o.Title, Summary: "One evening, one orchestra."}
-	must(f.T, f.Catalog.PutVenue(ctx, venue))
-	must(f.T, f.Catalog.PutEvent(ctx, event))
 	plan, err := o.Hall.Encode()
-	must(f.T, err)
+	if err = errors.Join(err, c.PutVenue(ctx, venue), c.PutEvent(ctx, event)); err != nil {
+		return err
+	}
 	for i, slug := range []string{Gala, Matinee} {
 		p := catalog.Performance{ID: ID(slug), Slug: slug, Event: event.ID, Venue: venue.ID, Currency: "EUR", SaleOpen: true,
-			Starts: f.Clock.Now().Add(time.Duration(30+i) * 24 * time.Hour).Truncate(time.Hour)}
-		for k, c := range o.Hall.Categories {
+			Starts: now.Add(time.Duration(30+i) * 24 * time.Hour).Truncate(time.Hour)}
+		for k, category := range o.Hall.Categories {
 			price := int64(8500 - 2000*k)
-			p.Offers = append(p.Offers, catalog.Offer{Category: c.Name, Price: price, Fee: 425, Tax: 500})
+			p.Offers = append(p.Offers, catalog.Offer{Category: category.Name, Price: price, Fee: 425, Tax: 500})
 		}
 		if slug == Gala {
 			p.Room = Room
 		} else {
 			p.Offers[0] = catalog.Offer{Category: o.Hall.Categories[0].Name} // given away
 		}
-		must(f.T, f.Stock.ImportPerformance(ctx, p.ID, plan, o.Block, nil))
-		must(f.T, f.Stock.AwaitImport(ctx, p.ID))
-		must(f.T, f.Stock.OpenSale(ctx, p.ID))
-		must(f.T, f.Catalog.PutPerformance(ctx, p))
+		if err := desk.ImportPerformance(ctx, p.ID, plan, o.Block, nil); err != nil {
+			return err
+		}
+		if err := errors.Join(desk.AwaitImport(ctx, p.ID), desk.OpenSale(ctx, p.ID), c.PutPerformance(ctx, p)); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // Change changes a performance.
