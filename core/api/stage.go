@@ -29,7 +29,7 @@ type Stage interface {
 func (a *api) registerStage(h huma.API, staff []*problem.Kind) {
 	plan := operation(http.MethodPut, "put-plan", "/performances/{performance}/plan", "Bring a seating plan in; its seats are made in the background, closed for sale",
 		"staff", http.StatusAccepted, staff, kinds(problem.PlanDiffers, problem.OneMoment))
-	plan.MaxBodyBytes = chart.MaxDocumentBytes
+	plan.MaxBodyBytes, plan.SkipValidateBody = chart.MaxDocumentBytes, true // the plan's own reader is stricter and says more
 	huma.Register(h, plan, a.putPlan)
 	huma.Register(h, operation(http.MethodGet, "get-plan", "/performances/{performance}/plan", "How far the seats are made, and the state of the sale",
 		"staff", http.StatusOK, staff, kinds(problem.NotFound, problem.OneMoment)), a.getPlan)
