@@ -41,6 +41,6 @@ func (c *keysRotateCmd) Run(p *process) error {
 	if err := keyring.Rotate(c.Dir, time.Now()); err != nil {
 		return fmt.Errorf("rotate keys: %w", err)
 	}
-	_, err := fmt.Fprintf(p.stdout, "new keys are in %s; bring it to every node and send SIGHUP within five minutes\n", c.Dir)
+	_, err := fmt.Fprintf(p.stdout, "new keys are in %s; bring it to every node within four minutes; they read it by themselves\n", c.Dir)
 	return err
 }

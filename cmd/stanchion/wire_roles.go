@@ -73,6 +73,9 @@ func (p *plant) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load pass keys: %w", err)
 	}
+	p.goes("keys", func(ctx context.Context) error {
+		return p.followKeys(ctx, func(r *keyring.Ring) error { return passes.Replace(r.Pass...) })
+	})
 	internal := http.NewServeMux()
 
 	var rooms *waiting

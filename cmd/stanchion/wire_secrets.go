@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -109,4 +110,28 @@ func (l *launch) fileSecret(path, name string) (string, error) {
 		return "", fmt.Errorf("read secret: %s is empty", path)
 	}
 	return s, nil
+}
+
+// keysEvery is how often the key directory is read again: a new key must be known everywhere well before it signs.
+const keysEvery = time.Minute
+
+// followKeys reads the key directory again and again, so that a rotated key is published, and signs, without a restart. A directory
+// that cannot be read leaves the keys as they are.
+func (p *plant) followKeys(ctx context.Context, take func(*keyring.Ring) error) error {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		ring, err := p.keys()
+		if err == nil {
+			err = take(ring)
+		}
+		if err != nil {
+			p.log.Error("keys not read again; the old ones stay in force", "err", err)
+		}
+	}
 }
