@@ -368,18 +368,26 @@
   function tools() {
     const bar = $("map-bar");
     bar.replaceChildren();
-    if (big && section !== null) {
-      const b = button("‹ Whole house", "", () => { section = null; delete map.dataset.unit; drawn = []; map.replaceChildren(overview); zoomTo(1); tools(); here(""); });
-      const name = document.createElement("b");
-      name.textContent = drawn[0]?.part ?? "";
-      bar.append(b, name);
-    }
+    $("map-h").textContent = big && section !== null ? drawn[0]?.part ?? "Seat map" : "Seat map";
+    if (big && section !== null) bar.append(button("‹ Whole house", "", whole));
     const z = document.createElement("div");
     z.className = "zoom";
     z.append(button("−", "Smaller", () => zoomTo(zoom / 1.6)), button("+", "Larger", () => zoomTo(zoom * 1.6)));
     bar.append(z);
     z.firstChild.disabled = zoom === 1;
   }
+
+  function whole() {
+    section = null;
+    drawn = [];
+    delete map.dataset.unit;
+    map.replaceChildren(overview);
+    $("map-help").textContent = help;
+    zoomTo(1);
+    tools();
+    here("");
+  }
+  const help = $("map-help").textContent;
 
   // here says what lies under the pointer or the focus; screen readers hear it from the seat itself.
   const line = document.createElement("p");
