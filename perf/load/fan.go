@@ -450,6 +450,7 @@ func (f *fan) claim(ctx context.Context) (inside bool, wait time.Duration, err e
 // waitByRefresh reloads the page as its Refresh header says, and presses the button when it appears.
 func (f *fan) waitByRefresh(ctx context.Context) (inside bool, err error) {
 	wait := 2 * time.Second
+	pressed := false
 	for {
 		if !sleep(ctx, wait) {
 			return false, ctx.Err()
@@ -461,22 +462,30 @@ func (f *fan) waitByRefresh(ctx context.Context) (inside bool, err error) {
 		if admitted(a) {
 			return true, nil
 		}
+		refresh, _, _ := strings.Cut(a.header["Refresh"], ";")
+		s, perr := strconv.Atoi(strings.TrimSpace(refresh))
 		if bytes.Contains(a.body, []byte(f.room("claim"))) {
 			if f.absent {
 				return false, nil
 			}
 			f.atDoor()
-			if _, err := f.patient(ctx, request{kind: "claim form", method: "POST", url: f.room("claim"), form: url.Values{}, nav: true}); err != nil {
-				return false, err
+			if !pressed { // the button's answer is the page that is fetched next
+				if _, err := f.patient(ctx, request{kind: "claim form", method: "POST", url: f.room("claim"), form: url.Values{}, nav: true}); err != nil {
+					return false, err
+				}
+				pressed, wait = true, 0
+				continue
 			}
-			wait = 200 * time.Millisecond
+			pressed = false // not let in yet: the person waits as the page says, and presses again
+			wait = 2 * time.Second
+			if perr == nil {
+				wait = time.Duration(max(s, 1)) * time.Second
+			}
 			continue
 		}
-		refresh, _, _ := strings.Cut(a.header["Refresh"], ";")
-		s, perr := strconv.Atoi(strings.TrimSpace(refresh))
 		if perr != nil { // a page that does not reload itself is a final one
 			return false, errClosed
 		}
-		wait = time.Duration(s) * time.Second
+		pressed, wait = false, time.Duration(s)*time.Second
 	}
 }

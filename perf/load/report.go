@@ -74,6 +74,16 @@ func (r *Report) Outcomes() map[Outcome]int {
 	return out
 }
 
+// Requests counts the requests so far, lost ones included.
+func (r *Report) Requests() (n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.kinds {
+		n += k.latency.TotalCount() + int64(k.lost)
+	}
+	return n
+}
+
 // WriteTo prints the report as plain tables. Latencies are those of requests; waits count from a fan's planned arrival.
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	r.mu.Lock()
