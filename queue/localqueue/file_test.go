@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -381,4 +382,29 @@ func TestFullDisk(t *testing.T) {
 	if err != nil || res[0].Status != queue.ClaimOK || !res[0].Again {
 		t.Fatalf("the claim that waited: %+v, %v", res, err)
 	}
+}
+
+// BenchmarkClaims claims in full batches from many goroutines; every claim is on the disk before it is answered.
+func BenchmarkClaims(b *testing.B) {
+	s := openStore(b, Options{Path: filepath.Join(b.TempDir(), "rooms.db")})
+	use(b, s, "a", 1<<40)
+	var seq atomic.Uint32
+	b.ResetTimer()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			first := seq.Add(queue.MaxClaims)
+			if first%(64*queue.MaxClaims) == 0 {
+				call(b, s, "a")
+			}
+			seqs := make([]uint32, queue.MaxClaims)
+			for i := range seqs {
+				seqs[i] = first + uint32(i)
+			}
+			if _, err := claim(s, "a", seqs...); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)*queue.MaxClaims/b.Elapsed().Seconds(), "claims/s")
 }

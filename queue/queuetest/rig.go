@@ -46,7 +46,6 @@ type rig struct {
 type rigEdge struct {
 	no     uint64
 	cursor int64
-	mark   int64
 }
 
 const (
