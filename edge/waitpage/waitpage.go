@@ -123,13 +123,13 @@ type Page struct {
 	ReturnWithin time.Duration // how long a called fan has to come
 	StayUntil    time.Time     // with Inside
 
-	ticket string
-	lane   string
-	sample bool
-	known  bool
+	ticket  string
+	lane    string
+	sample  bool
+	known   bool
 	offline bool // previews only
-	rank   uint64
-	ahead  uint64
+	rank    uint64
+	ahead   uint64
 }
 
 // SetPlace fills in a fan's place and the state that follows from it.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stanchion-queue/stanchion/edge/waitpage/build/bundle"
 	"github.com/stanchion-queue/stanchion/queue/line"
 )
 
@@ -54,7 +55,7 @@ func TestEveryState(t *testing.T) {
 					t.Errorf("%q in the page", bad)
 				}
 			}
-			if n := len(page); n > 8<<10 {
+			if n := len(page); n > 12<<10 {
 				t.Errorf("%d bytes", n)
 			}
 			for _, want := range []string{`lang="en"`, "The Gala", "City Opera", `name="viewport"`, `aria-live="polite"`, "<main", "<footer"} {
@@ -74,10 +75,13 @@ func shown(page string) string {
 
 func TestWhatEachStateOffers(t *testing.T) {
 	for state, want := range map[State][]string{
-		Lobby:   {"Opens in", "12:30", "drawn at random", "give it up"},
+		Lobby:   {"Opens in", "12:30", "drawn by lot", "give it up"},
 		Waiting: {"about ", "13,100", "14,322", "In about 46 to 66 minutes", "There are still seats", "17:56 UTC", "give it up"},
+		slower:  {"because the shop is slower than usual"},
+		closing: {"Nothing was bought"},
+		offline: {"No connection"},
 		Near:    {"63", "Stay here"},
-		Called:  {"Go in now", "/.stanchion/rooms/onsale/claim", "120"},
+		Called:  {"Go in now", "/.stanchion/rooms/onsale/claim", "2:00"},
 		Door:    {"Go in now", "as soon as somebody leaves"},
 		Inside:  {"Continue", "14:07", "free my place"},
 		Left:    {"Take a new place", "/.stanchion/rooms/onsale/join"},
@@ -182,10 +186,22 @@ func TestStates(t *testing.T) {
 }
 
 func TestNumbers(t *testing.T) {
-	for n, want := range map[uint64]string{0: "0", 7: "7", 999: "999", 1000: "about 1,000", 1004: "about 1,000", 1234: "about 1,230", 56789: "about 56,800", 1234567: "about 1,230,000"} {
-		about, count := Round(n)
-		if got := about + count; got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
+	pages, err := New("/.stanchion")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		lang string
+		n    uint64
+		want string
+	}{
+		{"en", 0, "0"}, {"en", 7, "7"}, {"en", 999, "999"}, {"en", 1000, "about 1,000"}, {"en", 1004, "about 1,000"}, {"en", 1234, "about 1,230"},
+		{"en", 56789, "about 56,800"}, {"en", 1234567, "about 1,230,000"}, {"en", 999999, "about 1,000,000"},
+		{"de", 56789, "etwa 56.800"}, {"ja", 56789, "約56,800"}, {"ar", 56789, "نحو 56,800"}, {"he", 56789, "כ־56,800"},
+	} {
+		before, n, after := pages.words.byCode[tt.lang].people(tt.n)
+		if got := before + n + after; got != tt.want {
+			t.Errorf("%s %d: %q, want %q", tt.lang, tt.n, got, tt.want)
 		}
 	}
 	for d, want := range map[time.Duration]string{-time.Hour: "0:00", 0: "0:00", time.Second / 2: "0:01", 61 * time.Second: "1:01", time.Hour: "1:00:00", 25*time.Hour + 61*time.Second: "25:01:01"} {
@@ -195,20 +211,15 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// TestBuiltIsCurrent: the committed bundle holds today's words and only what the security policy allows.
+// TestBuiltIsCurrent: the committed bundles are those of today's sources, and hold only what the security policy allows.
 func TestBuiltIsCurrent(t *testing.T) {
-	var w map[State]words
-	if err := json.Unmarshal(wordsJSON, &w); err != nil {
+	files, err := bundle.Files(".")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for s, x := range w {
-		if !bytes.Contains(script, []byte(x.Headline)) || x.Lead != "" && !bytes.Contains(script, []byte(x.Lead)) {
-			t.Errorf("the words of %s are not in built/page.js: run go generate", s)
-		}
-	}
-	for _, s := range States() {
-		if w[s].Headline == "" {
-			t.Errorf("%s has no words", s)
+	for name, want := range files {
+		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not current (%v): run go generate ./edge/waitpage", name, err)
 		}
 	}
 	for _, bad := range []string{"eval(", "new Function", "innerHTML", "document.write", "http://", "https://"} {
@@ -216,16 +227,38 @@ func TestBuiltIsCurrent(t *testing.T) {
 			t.Errorf("%s in the script", bad)
 		}
 	}
-	for name := range map[string][]byte{"page.js": script, "page.css": style} {
-		pages, err := New("/.stanchion")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for n, a := range pages.assets {
-			if len(a.Gzip) >= len(a.Body) || len(a.Gzip) > 10<<10 {
-				t.Errorf("%s (%s): %d bytes, %d compressed", n, name, len(a.Body), len(a.Gzip))
+}
+
+// TestFirstLoad: page, script and style of every language are 30 KB together on the wire, the page itself compressed by nobody; a poll is 1 KB.
+func TestFirstLoad(t *testing.T) {
+	pages, err := New("/.stanchion")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range pages.Languages() {
+		for _, s := range Previews() {
+			p := Sample(s, "onsale", "The Gala", "City Opera", now)
+			p.Lang = l.Code
+			var b bytes.Buffer
+			if err := pages.Render(&b, p); err != nil {
+				t.Fatal(err)
+			}
+			sum := b.Len()
+			for _, link := range regexp.MustCompile(`/assets/([^"]+)`).FindAllStringSubmatch(b.String(), -1) {
+				a, ok := pages.Asset(link[1])
+				if !ok || len(a.Gzip) == 0 {
+					t.Fatalf("%s: no compressed asset", link[1])
+				}
+				sum += len(a.Gzip)
+			}
+			if sum > 30_000 {
+				t.Errorf("%s in %s: %d bytes", s, l.Code, sum)
 			}
 		}
+	}
+	raw, err := json.Marshal(Sample(Waiting, "onsale", "The Gala", "City Opera", now).Status)
+	if err != nil || len(raw) > 1000 {
+		t.Errorf("a poll is %d bytes, %v", len(raw), err)
 	}
 }
 
@@ -256,7 +289,7 @@ func TestSkeletonsAreShared(t *testing.T) {
 				t.Fatalf("page %d differs from one rendered alone", i)
 			}
 		}
-		if !strings.Contains(a.String(), number(p.rank+1)) || !strings.Contains(a.String(), `value="`+p.Back+`"`) {
+		if !strings.Contains(a.String(), pages.words.byCode["en"].number(p.rank+1)) || !strings.Contains(a.String(), `value="`+p.Back+`"`) {
 			t.Fatalf("page %d has not its own numbers", i)
 		}
 	}
