@@ -123,8 +123,9 @@ func (s *Server) refusedPage(x *exchange, p *waitpage.Page, what string, err err
 
 // render writes the page.
 func (s *Server) render(x *exchange, p *waitpage.Page) {
+	p.Lang = s.pages.Language(x.languageCookie(), string(x.req.Find("Accept-Language")))
 	var buf bytes.Buffer
-	buf.Grow(8 << 10)
+	buf.Grow(12 << 10)
 	if err := s.pages.Render(&buf, p); err != nil {
 		s.log.Error("page not rendered", "state", p.State, "error", err)
 		x.problem(problemInternal)
@@ -180,6 +181,18 @@ func (s *Server) roomPage(x *exchange) {
 		to = x.room.Entry
 	}
 	note := q.Get("note")
+	if lang := q.Get("lang"); lang != "" {
+		// The fan has chosen a language; it holds for all rooms, and the page comes up where it was.
+		if lang == s.pages.Language(lang, "") {
+			x.setCookie(langCookie, lang, 365*24*time.Hour)
+		}
+		if asked {
+			x.redirect(to)
+		} else {
+			x.redirect(s.roomURL(x.room.name, "", ""))
+		}
+		return
+	}
 	view := x.room.Room.View()
 	snapshot := admit.Of(view)
 	if snapshot.Bypass && asked {
@@ -252,3 +265,25 @@ func (s *Server) joinAndReturn(x *exchange, pr pageRequest) {
 func hasPathPrefix(p, prefix string) bool {
 	return len(p) >= len(prefix) && p[:len(prefix)] == prefix && (len(p) == len(prefix) || p[len(prefix)] == '/' || p[len(prefix)] == '?')
 }
+
+// langCookie holds the language that a fan has chosen.
+const langCookie = "stanchion-lang"
+
+func (x *exchange) languageCookie() string {
+	for i := range x.req.Fields {
+		if x.req.Fields[i].ID != guard.FieldCookie {
+			continue
+		}
+		for rest := x.req.Fields[i].Value; len(rest) > 0; {
+			var name, value []byte
+			if name, value, rest = nextCookie(rest); string(name) == langCookie {
+				return string(value)
+			}
+		}
+	}
+	return ""
+}
+
+// SetBrand gives a room's pages an organiser's look, from the next page on. The error names every colour or file that cannot be used;
+// then the look stays as it was.
+func (s *Server) SetBrand(room string, b waitpage.Brand) error { return s.pages.SetBrand(room, b) }

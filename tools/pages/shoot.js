@@ -14,7 +14,7 @@ const { chromium } = createRequire(path.join(given.modules, "x.js"))("playwright
     for (const s of given.shots) {
       const kind = s.width + s.scheme;
       if (!kinds.has(kind)) {
-        const context = await browser.newContext({ viewport: { width: Number(s.width) / given.zoom, height: 640 }, deviceScaleFactor: given.zoom, colorScheme: s.scheme });
+        const context = await browser.newContext({ viewport: { width: Number(s.width) / given.zoom, height: 640 }, deviceScaleFactor: given.zoom, colorScheme: s.scheme, reducedMotion: "reduce" });
         kinds.set(kind, await context.newPage());
       }
       const page = kinds.get(kind);
