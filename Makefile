@@ -66,6 +66,14 @@ ui: ## the pages in a real browser; installs Chromium and its driver
 kill-test: ## kill the demo with SIGKILL at random, again and again, and audit what it acknowledged (ARGS='-kills=30 -fans=300 -seed=1')
 	go test -tags kill -run TestKill -count=1 -timeout 30m -v ./chaos/restart -args $(ARGS)
 
+.PHONY: guard
+guard: ## send the whole corpus of hostile and honest requests to a running edge
+	go run ./edge/guard/corpus/guardcheck $(ARGS)
+
+.PHONY: room-live
+room-live: ## real processes, a real Redis, thousands of fans and faults; needs `make services` (ARGS='-h' for more)
+	$(WITH_ENGINES) go run ./perf/roomlive $(ARGS)
+
 .PHONY: lint
 lint: vet ## gofmt, vet, staticcheck, import rules, known vulnerabilities
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt -w needed:"; echo "$$unformatted"; exit 1; }
