@@ -41,7 +41,7 @@ func (a *accessLog) done(x *exchange, took time.Duration) {
 	if a.log == nil && a.w == nil {
 		return
 	}
-	if a.oneIn > 1 && x.status < 500 && x.word != "refused" && a.n.Add(1)%a.oneIn != 0 {
+	if a.oneIn > 1 && !x.trouble() && a.n.Add(1)%a.oneIn != 0 {
 		return
 	}
 	if a.w != nil {
@@ -74,6 +74,18 @@ func (a *accessLog) done(x *exchange, took time.Duration) {
 	}
 	attrs = append(attrs, slog.String("user_agent", string(x.req.Get(guard.FieldUserAgent))))
 	a.log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
+}
+
+// trouble reports whether a request is logged whatever the sampling: guard's refusals and what went wrong. A room that lets
+// people wait and an origin that is full are no trouble, and must not cost more for being many.
+func (x *exchange) trouble() bool {
+	switch x.word {
+	case "refused":
+		return true
+	case "wait", "shed", "limited":
+		return false
+	}
+	return x.status >= 500
 }
 
 // refused logs a request that guard did not let through.

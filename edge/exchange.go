@@ -66,9 +66,14 @@ var exchanges = sync.Pool{New: func() any { return &exchange{head: newHeadSeed()
 // headSeed gives a response its Date. The HTTP library either writes the time of its own clock over an origin's Date or, told
 // not to, takes no Date from anybody; but it keeps what it reads, so responses begin by reading a head that has one.
 type headSeed struct {
-	src bytes.Reader
-	buf *bufio.Reader
-	raw []byte
+	src  bytes.Reader
+	buf  *bufio.Reader
+	raw  []byte
+	date []byte                  // of head
+	head fasthttp.ResponseHeader // the last one read: a Date changes once a second
+
+	second int64 // Unix time of own
+	own    []byte
 }
 
 func newHeadSeed() *headSeed {
@@ -79,14 +84,33 @@ func newHeadSeed() *headSeed {
 
 // plant resets the header and sets its Date.
 func (s *headSeed) plant(h *fasthttp.ResponseHeader, date []byte) {
+	if !bytes.Equal(date, s.date) || len(date) == 0 {
+		s.read(date)
+	}
+	s.head.CopyTo(h)
+}
+
+func (s *headSeed) read(date []byte) {
 	s.raw = append(append(append(s.raw[:0], "HTTP/1.1 200 OK\r\nDate: "...), date...), "\r\n\r\n"...)
 	s.src.Reset(s.raw)
 	s.buf.Reset(&s.src)
+	h := &s.head
+	h.DisableNormalizing() // as the server's own responses are
+	h.SetNoDefaultContentType(true)
 	if h.Read(s.buf) != nil { // an origin's Date that does not fit: one that is no date
 		h.Reset()
 	}
 	h.ResetConnectionClose() // set for want of a length, which comes later
 	h.SetStatusMessage(nil)
+	s.date = append(s.date[:0], date...)
+}
+
+// now is the Date of a moment.
+func (s *headSeed) now(t time.Time) []byte {
+	if u := t.Unix(); u != s.second || len(s.own) == 0 {
+		s.own, s.second = fasthttp.AppendHTTPDate(s.own[:0], t), u
+	}
+	return s.own
 }
 
 // serve is the handler of every request.
@@ -94,7 +118,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	x := exchanges.Get().(*exchange) //nolint:forcetypeassert // the pool holds nothing else
 	conn := ctx.Conn().(*guard.Conn) //nolint:forcetypeassert // our listener makes no other connection
 	*x = exchange{s: s, live: s.live.Load(), ctx: ctx, conn: conn, req: conn.Request(), now: s.o.Now(), scratch: x.scratch[:0], head: x.head}
-	x.head.plant(&ctx.Response.Header, x.date())
+	x.head.plant(&ctx.Response.Header, x.head.now(x.now))
 	x.client, x.trusted = s.clientOf(conn.Peer().Addr(), x.req)
 	x.secure = conn.TLS() || x.trusted && string(x.req.Get(guard.FieldXForwardedProto)) == "https"
 	defer x.end()
@@ -133,7 +157,7 @@ func (x *exchange) end() {
 		x.s.log.Error("request handler panicked", "request_id", x.requestID, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		x.streaming = false
 		x.ctx.Response.ResetBody()
-		x.head.plant(&x.ctx.Response.Header, x.date())
+		x.head.plant(&x.ctx.Response.Header, x.head.now(x.now))
 		x.word, x.reason = "", ""
 		x.problem(problemInternal)
 		x.ctx.SetConnectionClose()
@@ -157,12 +181,6 @@ func (x *exchange) done() {
 	x.endSpan()
 	*x = exchange{scratch: x.scratch, head: x.head}
 	exchanges.Put(x)
-}
-
-// date is the request's time as a Date.
-func (x *exchange) date() []byte {
-	x.scratch = fasthttp.AppendHTTPDate(x.scratch[:0], x.now)
-	return x.scratch
 }
 
 // decide notes the decision for the response, the log and the metrics.

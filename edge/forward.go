@@ -33,24 +33,25 @@ func (s *Server) forward(x *exchange) {
 	x.prepare(req)
 	start := time.Now()
 	err := o.pool.Do(req, resp, func() bool { return x.conn.BodyRead() > 0 })
-	took := time.Since(start)
+	end := time.Now()
+	took := end.Sub(start)
 	fasthttp.ReleaseRequest(req)
 	if err != nil {
 		fasthttp.ReleaseResponse(resp)
-		o.shed.Release(x.route.kind(x.req.Method), took, outcome(err), time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, outcome(err), end)
 		x.originFailed(err)
 		return
 	}
 	status := resp.StatusCode()
 	switch {
 	case status == fasthttp.StatusServiceUnavailable || status == fasthttp.StatusTooManyRequests:
-		o.shed.Release(x.route.kind(x.req.Method), took, shed.Overload, time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.Overload, end)
 	case status >= 400 || x.req.Length != 0:
-		o.shed.Release(x.route.kind(x.req.Method), took, shed.Ignore, time.Now()) // an error or an upload's duration says nothing about latency
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.Ignore, end) // an error or an upload's duration says nothing about latency
 	default:
-		o.shed.Release(x.route.kind(x.req.Method), took, shed.OK, time.Now())
+		o.shed.Release(x.route.kind(x.req.Method), took, shed.OK, end)
 	}
-	s.metrics.upstream(o.name, took)
+	o.seconds.Observe(took.Seconds())
 	x.respond(resp)
 }
 
@@ -225,7 +226,7 @@ const smallBody = 16 << 10
 // connection is left out, and what the edge vouches for added.
 func (x *exchange) respond(resp *fasthttp.Response) {
 	out := &x.ctx.Response
-	if date := resp.Header.Peek("Date"); len(date) > 0 {
+	if date := resp.Header.Peek("Date"); len(date) > 0 && !bytes.Equal(date, x.head.date) {
 		x.head.plant(&out.Header, date)
 	}
 	out.SetStatusCode(resp.StatusCode())
@@ -276,7 +277,7 @@ func (x *exchange) respond(resp *fasthttp.Response) {
 		if _, err := io.ReadFull(stream, x.scratch); err != nil {
 			fasthttp.ReleaseResponse(resp)
 			out.ResetBody()
-			x.head.plant(&out.Header, x.date())
+			x.head.plant(&out.Header, x.head.now(x.now))
 			x.originFailed(fmt.Errorf("read response of %d bytes: %w", length, err))
 			return
 		}

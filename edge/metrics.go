@@ -2,6 +2,7 @@ package edge
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,13 +21,15 @@ type metrics struct {
 	originErrors  *prometheus.CounterVec
 	originSeconds *prometheus.HistogramVec
 	panics        prometheus.Counter
+
+	decisions sync.Map // word to *decisionMetrics
 }
 
-func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
+func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "stanchion", Subsystem: "edge", Name: name, Help: help}, labels)
 	}
-	m := &metrics{
+	return &metrics{
 		requests: counter("requests_total", "Requests served, by decision and class of status.", "decision", "class"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "stanchion", Subsystem: "edge", Name: "request_seconds", Help: "Time from the request's head to the end of its response.",
@@ -45,29 +48,48 @@ func newMetrics(s *Server, reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"upstream"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "stanchion", Subsystem: "edge", Name: "panics_total", Help: "Requests whose handler panicked."}),
 	}
+}
+
+func (m *metrics) register(s *Server, reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		m.requests, m.seconds, m.refused, m.droppedConns, m.brokenConns, m.limited, m.shed, m.admitted, m.originErrors, m.originSeconds, m.panics, stateCollector{s},
 	} {
 		if err := reg.Register(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }
 
 func (m *metrics) dropped(cap string) { m.droppedConns.WithLabelValues(cap).Inc() }
 
 func (m *metrics) broken(reason string) { m.brokenConns.WithLabelValues(reason).Inc() }
 
-func (m *metrics) upstream(name string, took time.Duration) {
-	m.originSeconds.WithLabelValues(name).Observe(took.Seconds())
-}
-
 var classes = [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 func (m *metrics) done(x *exchange, took time.Duration) {
-	m.requests.WithLabelValues(x.word, classes[min(max(x.status/100, 0), 5)]).Inc()
-	m.seconds.WithLabelValues(x.word).Observe(took.Seconds())
+	d, ok := m.decisions.Load(x.word)
+	if !ok {
+		d, _ = m.decisions.LoadOrStore(x.word, m.decision(x.word))
+	}
+	of := d.(*decisionMetrics) //nolint:forcetypeassert // the map holds nothing else
+	of.classes[min(max(x.status/100, 0), 5)].Inc()
+	of.seconds.Observe(took.Seconds())
+}
+
+// decisionMetrics are the metrics of one decision. Finding them by their labels for each request would cost more than
+// counting.
+type decisionMetrics struct {
+	classes [len(classes)]prometheus.Counter
+	seconds prometheus.Observer
+}
+
+func (m *metrics) decision(word string) *decisionMetrics {
+	d := &decisionMetrics{seconds: m.seconds.WithLabelValues(word)}
+	for i, class := range classes {
+		d.classes[i] = m.requests.WithLabelValues(word, class)
+	}
+	return d
 }
 
 // stateCollector reads the state of the limits when it is asked for.

@@ -181,7 +181,8 @@ type AccessLog struct {
 	// Combined writes lines in Combined Log Format to Writer instead of records.
 	Combined bool
 	Writer   interface{ Write([]byte) (int, error) }
-	// OneIn logs 1 request in so many; errors and refusals are always logged. 0 and 1: all.
+	// OneIn logs 1 request in so many; requests refused as HTTP and errors are always logged, those who wait or are turned away
+	// for load are not. 0 and 1: all.
 	OneIn int
 }
 

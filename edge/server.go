@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
 
@@ -58,11 +59,12 @@ type live struct {
 
 // origin is an upstream with its concurrency limit.
 type origin struct {
-	name string
-	of   Upstream
-	pool *upstream.Pool
-	shed *shed.Limiter
-	stop context.CancelFunc // ends its health checks; nil until they run
+	name    string
+	of      Upstream
+	pool    *upstream.Pool
+	shed    *shed.Limiter
+	seconds prometheus.Observer // time to the head of a response
+	stop    context.CancelFunc  // ends its health checks; nil until they run
 }
 
 // roomServer is a room as the edge serves it.
@@ -92,6 +94,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o, log: o.Logger, known: newKnown(o.Passes, o.KnownPasses)}
 	s.base, s.stop = context.WithCancel(context.Background())
+	s.metrics = newMetrics()
 	l, err := s.makeLive(o, &live{})
 	if err != nil {
 		return nil, err
@@ -100,7 +103,7 @@ func New(o Options) (*Server, error) {
 	if s.pages, err = waitpage.New(o.Prefix); err != nil {
 		return nil, fmt.Errorf("prepare pages: %w", err)
 	}
-	if s.metrics, err = newMetrics(s, o.Registerer); err != nil {
+	if err = s.metrics.register(s, o.Registerer); err != nil {
 		return nil, fmt.Errorf("register edge metrics: %w", err)
 	}
 	s.access = newAccessLog(o.AccessLog)
@@ -163,7 +166,7 @@ func (s *Server) makeLive(o Options, old *live) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.origins[name] = &origin{name: name, of: u, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent})}
+		l.origins[name] = &origin{name: name, of: u, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent}), seconds: s.metrics.originSeconds.WithLabelValues(name)}
 	}
 	now := s.o.Now()
 	for name, r := range o.Rooms {

@@ -32,7 +32,16 @@ type conn struct {
 	stall    time.Duration // silence inside a body
 	writing  time.Duration
 	replaced *atomic.Uint64
+
+	writeUntil, readUntil time.Time // deadlines in force
+	readFor               time.Duration
 }
+
+// Moving a deadline costs about as much as the rest of a small read. So one is set a quarter later than asked for and kept as
+// long as it leaves the time asked for.
+func keeps(until, now time.Time, d time.Duration) bool { return until.Sub(now) >= d }
+
+func later(now time.Time, d time.Duration) time.Time { return now.Add(d + d/4) }
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
@@ -45,8 +54,11 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 		c.fresh = false
 	}
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.writing)); err != nil {
-		return 0, err
+	if now := time.Now(); !keeps(c.writeUntil, now, c.writing) {
+		c.writeUntil = later(now, c.writing)
+		if err := c.Conn.SetWriteDeadline(c.writeUntil); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Write(p)
 }
@@ -58,8 +70,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.reading = true
 		d = c.response
 	}
-	if err := c.Conn.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return 0, err
+	if now := time.Now(); d != c.readFor || !keeps(c.readUntil, now, d) {
+		c.readFor, c.readUntil = d, later(now, d)
+		if err := c.Conn.SetReadDeadline(c.readUntil); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Read(p)
 }
@@ -76,6 +91,7 @@ func (c *conn) redial() error {
 	}
 	_ = c.Conn.Close()
 	c.Conn, c.check = fresh, newLiveness(fresh)
+	c.writeUntil, c.readUntil = time.Time{}, time.Time{}
 	c.replaced.Add(1)
 	return nil
 }

@@ -69,6 +69,7 @@ type Result struct {
 	Name            string    `json:"name"`
 	PerCPUSecond    float64   `json:"requests_per_cpu_second"`
 	CPUMicroseconds float64   `json:"cpu_us_per_request"`
+	Kernel          float64   `json:"kernel_us_per_request"` // part of it spent in the kernel
 	PerSecond       float64   `json:"requests_per_second"`
 	CoreUsed        float64   `json:"core_used"` // share of its core
 	P50us           float64   `json:"p50_us"`
