@@ -9,7 +9,9 @@
 //	limit = clamp(limit + sqrt(limit) / 2, Min, Max)                      otherwise
 //
 // base is what a request of the same kind takes at rest: the lowest median of the last minute, over requests that were
-// answered while the origin was at most half used. So no traffic has to be held back to measure it, and a shift from quick
+// answered while the origin was at most half used, or while the limit was at its minimum, since it gets no quieter than that. In
+// an overload that lasts there are none, and the last base that was known holds on; taking what is measured then for rest would
+// let the limit creep up for as long as the overload goes on. So no traffic has to be held back to measure it, and a shift from quick
 // requests to dear ones is not taken for load, as long as they are of different kinds. The floor of the factor makes the
 // limit halve within one interval when the origin becomes slow, and the root lets it grow while latency stays fair. slack
 // keeps the noise of very fast origins from being taken for load.
@@ -89,16 +91,20 @@ type atRest struct {
 	quiet []float64 // not yet counted, at most maxSamples
 	busy  []float64 // while there is no base: latencies at any load
 	bases [baseBuckets]float64
-	at    int64 // the bucket of the last entry
+	at    int64   // the bucket up to which bases are valid
+	last  float64 // base in force when the bases of a whole minute had been forgotten
 }
 
-// base is the lowest median of the last minute, 0 while it is not known.
+// base is the lowest median of the last minute, or of the last minute in which there was one; 0 while none is known.
 func (r *atRest) base() float64 {
 	base := 0.0
 	for _, b := range r.bases {
 		if b > 0 && (base == 0 || b < base) {
 			base = b
 		}
+	}
+	if base == 0 {
+		return r.last
 	}
 	return base
 }
@@ -110,7 +116,7 @@ func (r *atRest) sample(s float64, quiet bool, bucket int64) float64 {
 	}
 	base := r.base()
 	if base == 0 {
-		// Never at rest in the last minute: the smallest of many latencies is the best base there is.
+		// Never at rest so far: the smallest of many latencies is the best base there is.
 		if r.busy = append(r.busy, s); len(r.busy) < 4*minSamples {
 			return 0
 		}
@@ -123,10 +129,7 @@ func (r *atRest) sample(s float64, quiet bool, bucket int64) float64 {
 
 // update counts the quiet latencies once there are enough of them.
 func (r *atRest) update(bucket int64) {
-	for b := max(r.at+1, bucket-baseBuckets+1); b <= bucket; b++ {
-		r.bases[b%baseBuckets] = 0
-	}
-	r.at = max(r.at, bucket)
+	r.forget(bucket)
 	if len(r.quiet) >= minSamples {
 		slices.Sort(r.quiet)
 		r.put(r.quiet[len(r.quiet)/2], bucket)
@@ -134,7 +137,17 @@ func (r *atRest) update(bucket int64) {
 	}
 }
 
+// forget makes room for bucket and drops what is older than a minute.
+func (r *atRest) forget(bucket int64) {
+	r.last = r.base()
+	for b := max(r.at+1, bucket-baseBuckets+1); b <= bucket; b++ {
+		r.bases[b%baseBuckets] = 0
+	}
+	r.at = max(r.at, bucket)
+}
+
 func (r *atRest) put(s float64, bucket int64) {
+	r.forget(bucket)
 	if b := &r.bases[bucket%baseBuckets]; *b == 0 || s < *b {
 		*b = s
 	}
@@ -247,7 +260,7 @@ func (l *Limiter) Release(kind uint8, latency time.Duration, outcome Outcome, no
 	switch outcome {
 	case OK:
 		bucket := now.UnixNano() / int64(baseBucket)
-		load := l.rest[kind%kinds].sample(latency.Seconds(), float64(used) <= l.limit/2, bucket)
+		load := l.rest[kind%kinds].sample(latency.Seconds(), float64(used) <= l.limit/2 || l.limit <= l.min, bucket)
 		l.loads, l.recent = keep(l.loads, l.seen, load), keep(l.recent, l.seen, latency.Seconds())
 		l.seen++
 	case Overload:

@@ -146,6 +146,46 @@ func TestGoodputUnderOverload(t *testing.T) {
 	}
 }
 
+// TestColdOverload: an edge that starts in the middle of an overload, and never sees its origin at rest, finds the limit all the
+// same and keeps it: it does not take what it measures under load for rest, minute after minute.
+func TestColdOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{servers: 10, service: 10 * time.Millisecond}
+		l := New(Options{Min: 4, Max: 512})
+		var limits []float64
+		at := map[time.Duration]func(){}
+		for d := 5 * time.Second; d < 4*time.Minute; d += 5 * time.Second {
+			at[d] = func() { limits = append(limits, l.State().Limit) }
+		}
+		r := run(l, o, []load{{perSecond: 2000, class: 3, to: 4 * time.Minute}}, at)
+		t.Logf("limits %.0f, p50 %v, p99 %v", limits, r.latency[len(r.latency)/2], r.p99())
+		if most := slices.Max(limits); most > 30 {
+			t.Errorf("the limit rose to %.0f for an origin of 10 servers", most)
+		}
+		if share := float64(r.total()) / (240 * 1000); share < 0.95 {
+			t.Errorf("goodput %.3f of capacity", share)
+		}
+	})
+}
+
+// TestSlowForGood: when an origin becomes slower for good under a load that never rests, the base follows.
+func TestSlowForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{servers: 10, service: 10 * time.Millisecond}
+		l := New(Options{Min: 4, Max: 512})
+		run(l, o, []load{{perSecond: 300, class: 3, to: time.Second}}, nil)
+		var end float64
+		run(l, o, []load{{perSecond: 3000, class: 3, to: 150 * time.Second}}, map[time.Duration]func(){
+			5 * time.Second:   func() { o.mu.Lock(); o.service = 40 * time.Millisecond; o.mu.Unlock() },
+			149 * time.Second: func() { end = l.State().Limit },
+		})
+		t.Logf("limit %.1f", end)
+		if end < 8 {
+			t.Errorf("limit %.1f two minutes after the origin became slower, at which its 10 servers cannot all be busy", end)
+		}
+	})
+}
+
 // TestHighestClassSurvivesAFlood: a flood of the lowest class costs the highest almost nothing.
 func TestHighestClassSurvivesAFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -236,5 +237,15 @@ func (v *Server) Profile(ctx context.Context, file string, d time.Duration) erro
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("profile %s: %w", v.Name, err)
 	}
+	return nil
+}
+
+// PinSelf moves all threads of this program to one core; call it before it has much to do.
+func PinSelf(core int) error {
+	out, err := exec.Command("taskset", "-a", "-cp", strconv.Itoa(core), strconv.Itoa(os.Getpid())).CombinedOutput() //nolint:gosec // numbers
+	if err != nil {
+		return fmt.Errorf("pin this program to core %d: %w\n%s", core, err, out)
+	}
+	runtime.GOMAXPROCS(1)
 	return nil
 }
