@@ -185,6 +185,7 @@ func (r *Room) step(ctx context.Context) (idle, done bool) {
 		f.lastAnswer = received
 		r.requeue(fl)
 		f.pending = nil
+		r.heal() // places refilled alone may be the twin's
 		r.reincarnate("clone")
 	case ctx.Err() == nil:
 		r.log.Warn("flush not answered", "no", fl.No, "error", err)

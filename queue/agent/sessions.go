@@ -238,9 +238,10 @@ func (r *Room) sign(lineID string, lane uint8, keyHash string, id line.SessionID
 func (r *Room) admitted(c queue.Claim, res queue.ClaimResult, nowMs int64) {
 	r.sessions.with(c.Session, true, func(s *session) {
 		s.ended, s.stayMs = false, res.StayMs
-		if res.EndMs > s.endMs {
-			s.endMs = res.EndMs
+		if res.Again && s.endMs <= nowMs { // what lived here ran out, and came back through another edge: that is its home now
+			s.home = false
 		}
+		s.endMs = max(s.endMs, res.EndMs)
 		s.grantedMs, s.passMs = nowMs, max(s.passMs, passEnd(res.EndMs))
 		if !res.Again { // a repeat leaves the session with the home it had
 			s.home = true
