@@ -30,6 +30,7 @@ type result struct {
 	OvershootStore  int64    `json:"overshoot_store"`  // most sessions over the cap in the store's own count
 	OvershootPasses int64    `json:"overshoot_passes"` // most passes over the cap that edges honoured at one instant
 	PassesAtOnce    int64    `json:"passes_at_once"`   // most passes honoured at one instant
+	PlacesMerging   int64    `json:"places_merging"`   // early mode: most places over the cap while an outage is merged, ended sessions included
 	ETACoverage     *float64 `json:"eta_coverage"`
 	ETAMedianError  *float64 `json:"eta_median_error"`
 	ETAForecasts    int      `json:"eta_forecasts"`
@@ -75,6 +76,7 @@ func audit(h *history, dwell, rate float64) *result {
 	a.passes()
 	a.fans()
 	a.forecasts(dwell)
+	a.told()
 	a.r.Overshoot = max(a.r.OvershootStore, a.r.OvershootPasses)
 	for _, k := range a.kinds {
 		a.r.ViolationKinds = append(a.r.ViolationKinds, k)
@@ -121,7 +123,14 @@ func (a *auditor) store(rate float64) {
 			quietSince = -1
 			continue
 		}
-		if over := s.Active - h.Cap; over > 0 {
+		over := s.Active - h.Cap
+		if h.Early && a.storeFault(s.At) {
+			// In early mode an edge refills a place when its fan says goodbye, before other edges can hear of it. When the outage is over,
+			// both are merged, and the one that is over stays counted until all have heard.
+			r.PlacesMerging = max(r.PlacesMerging, over)
+			over -= s.Ended
+		}
+		if over > 0 {
 			r.OvershootStore = max(r.OvershootStore, over)
 			a.violate(s.At, "1 more sessions than places in the store", "%d of %d", s.Active, h.Cap)
 		}
@@ -458,6 +467,17 @@ func (a *auditor) pauses(grants []int64) {
 	}
 	for i := 1; i < len(grants) && grants[i] <= waiting; i++ {
 		a.r.LongestPauseS = max(a.r.LongestPauseS, float64(grants[i]-grants[i-1])/1e6)
+	}
+}
+
+// told checks that no edge ever tells fans of fewer called than before: a fan who was called stays so.
+func (a *auditor) told() {
+	last := map[int]told{}
+	for _, t := range a.h.Told {
+		if l, ok := last[t.Edge]; ok && l.Line == t.Line && t.Called < l.Called {
+			a.violate(t.At, "5 an edge takes back that fans were called", "edge %d from %d to %d", t.Edge, l.Called, t.Called)
+		}
+		last[t.Edge] = t
 	}
 }
 

@@ -133,6 +133,19 @@ func TestAuditFindsEveryBrokenPromise(t *testing.T) {
 				}
 			}
 		}, "6 room, somebody waiting", 0},
+		{"an edge takes a call back", func(s *story) {
+			s.h.Told = []told{{At: at(5), Edge: 1, Line: "aa", Called: 9}, {At: at(6), Edge: 0, Line: "aa", Called: 8}, {At: at(7), Edge: 1, Line: "aa", Called: 8}}
+		}, "5 an edge takes back", 0},
+		{"early refills are merged", func(s *story) {
+			s.h.Early = true
+			s.h.Faults = []fault{{Store: true, From: at(18), To: at(19)}}
+			s.h.Samples[20].Active, s.h.Samples[20].Counted, s.h.Samples[20].Ended = 3, 3, 2
+		}, "", 0},
+		{"early refills are no excuse elsewhere", func(s *story) {
+			s.h.Early = true
+			s.h.Faults = []fault{{Store: true, From: at(1), To: at(2)}}
+			s.h.Samples[20].Active, s.h.Samples[20].Counted, s.h.Samples[20].Ended = 3, 3, 2
+		}, "1 more sessions than places in the store", 2},
 		{"more grants than the rate allows", func(s *story) {
 			for i := 30; i < 40; i++ {
 				s.h.Samples[i].Granted, s.h.Samples[i].Freed = 700, 700

@@ -21,6 +21,8 @@ type history struct {
 	Samples []sample // by time
 	Facts   []fact   // in the order in which the fans wrote them
 	Guesses []guess
+	Told    []told
+	Early   bool // outage mode
 	Faults  []fault
 }
 
@@ -30,6 +32,7 @@ type sample struct {
 	OK                     bool // the store answered
 	StoreMs, TickMs        int64
 	Active, Granted, Freed int64
+	Ended                  int64 // of Active: over, but not yet known to be over to every edge
 	Counted                int64 // places found in the store's sets one by one; -1: not counted this time
 	Line                   string
 	Called, Total          uint64
@@ -53,6 +56,14 @@ type guess struct {
 	At               int64
 	Rank             uint64
 	Low, Point, High float64 // seconds
+}
+
+// told is how far an edge says that the line has been called.
+type told struct {
+	At     int64
+	Edge   int
+	Line   string
+	Called uint64
 }
 
 // fault is something that was broken on purpose.

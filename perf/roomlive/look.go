@@ -18,7 +18,8 @@ import (
 const (
 	sampleEvery = 50 * time.Millisecond
 	countEvery  = 20 // samples: then the store's sets are counted one by one
-	guessEvery  = 40 // samples
+	askEvery    = 10 // samples: then one of the edges is asked for what it tells fans
+	guessEvery  = 4  // questions
 	guessRanks  = 12
 	reachS      = 60 // ranks are asked for that the line should reach within so long
 )
@@ -32,7 +33,7 @@ type looker struct {
 	mu      sync.Mutex
 	samples []sample
 	guesses []guess
-	line    string
+	told    []told
 }
 
 func newLooker(r *rig.Rig, seed uint64) (*looker, error) {
@@ -60,6 +61,7 @@ local t = redis.call('TIME')
 local out = {l or '', c[7] or '', t[1], t[2], tostring(n)}
 for i = 1, 5 do out[#out + 1] = c[i] or '0' end
 for i = 1, 3 do out[#out + 1] = m[i] or '0' end
+out[#out + 1] = tostring(redis.call('ZCARD', p .. 'endq'))
 return out`
 
 // look takes one sample. A store that does not answer is a sample too.
@@ -74,7 +76,7 @@ func (k *looker) look(ctx context.Context, count bool) sample {
 	}
 	out, err := k.redis.Do(ctx, k.redis.B().Eval().Script(lookScript).Numkeys(1).Key("stanchion:{"+rig.RoomName+"}:c").Arg(flag).Build()).AsStrSlice()
 	s.At, s.Took = time.Now().UnixMicro(), time.Since(began).Microseconds()
-	if err != nil || len(out) != 13 {
+	if err != nil || len(out) != 14 {
 		return s
 	}
 	f, err := room.ParseForecast([]byte(out[1]))
@@ -92,6 +94,7 @@ func (k *looker) look(ctx context.Context, count bool) sample {
 	s.OK, s.Line, s.LimitedBy = true, out[0], f.Status.LimitedBy
 	s.Counted, s.Active, s.Granted, s.Freed, s.TickMs, s.Late = n[4], n[5], n[6], n[7], n[8], n[9]
 	s.Called, s.Total, s.Sealed = uint64(n[10]), uint64(n[11]), uint32(n[12])
+	s.Ended = n[13]
 	return s
 }
 
@@ -115,32 +118,36 @@ func (k *looker) run(ctx context.Context) {
 			s.At = k.samples[last].At // the answer of the one before timed out
 		}
 		k.samples = append(k.samples, s)
-		k.line = s.Line
 		k.mu.Unlock()
-		if i%guessEvery == 0 && s.OK && s.Called < s.Total {
+		if i%askEvery == 0 {
 			select {
 			case asked <- struct{}{}:
-				go func() { defer func() { <-asked }(); k.guess(ctx) }()
+				n := i / askEvery
+				go func() {
+					defer func() { <-asked }()
+					k.ask(ctx, n%len(k.rig.Targets()), n%guessEvery == 0 && s.OK)
+				}()
 			default: // an edge takes its time
 			}
 		}
 	}
 }
 
-// guess notes what some ranks in line are told at this moment.
-func (k *looker) guess(ctx context.Context) {
+// ask notes what an edge tells fans at this moment, and the forecasts of some ranks in line.
+func (k *looker) ask(ctx context.Context, edge int, guessing bool) {
 	var st line.Status
 	at := time.Now().UnixMicro()
-	if err := k.rig.Status(ctx, &st); err != nil || len(st.Lanes) == 0 {
-		return // an edge that does not answer forecasts nothing
+	if err := k.rig.Status(ctx, edge, &st); err != nil || len(st.Lanes) == 0 {
+		return // an edge that does not answer tells nothing
 	}
 	l := st.Lanes[0]
-	if l.Called >= l.Total {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.told = append(k.told, told{At: at, Edge: edge, Line: st.Line.String(), Called: l.Called})
+	if !guessing || l.Called >= l.Total {
 		return
 	}
 	reach := min(l.Total-l.Called, uint64(l.PerMinute/60*reachS)+1)
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	for range guessRanks {
 		rank := l.Called + k.dice.Uint64N(reach)
 		if i, ok := l.Estimate(rank); ok && i.Point >= time.Second {

@@ -125,7 +125,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w (logs in %s)", err, r.Dir)
 	}
-	h.Cap = int64(sc.cap)
+	h.Cap, h.Early = int64(sc.cap), sc.outage == "early"
 	res := audit(h, sc.dwell, *rate)
 	res.Scenario, res.Title, res.Seed = sc.name, sc.title, *seed
 	res.Outcomes, res.Requests, res.LoadAverage = end.Outcomes, end.Requests, [2]float64{before, loadAverage()}
@@ -223,7 +223,7 @@ func live(ctx context.Context, r *rig.Rig, sc scenario, plan []planned, seed uin
 	}
 	stopLooking()
 	wg.Wait()
-	h := &history{EpochMs: epoch, Faults: done, Samples: look.samples, Guesses: look.guesses}
+	h := &history{EpochMs: epoch, Faults: done, Samples: look.samples, Guesses: look.guesses, Told: look.told}
 	if h.Facts, err = readFacts(facts); err != nil {
 		return nil, end, err
 	}
@@ -245,13 +245,13 @@ func progress(ctx context.Context, start time.Time, look *looker, log *slog.Logg
 	}
 }
 
-// awaitLine waits until the room has a line and every edge answers for it, and returns the line's epoch.
+// awaitLine waits until the room has a line and an edge knows it, and returns the line's epoch.
 func awaitLine(ctx context.Context, r *rig.Rig, look *looker) (epochMs int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		var st line.Status
-		if err = r.Status(ctx, &st); err == nil && !st.Line.IsZero() && look.last().Line == st.Line.String() {
+		if err = r.Status(ctx, 0, &st); err == nil && !st.Line.IsZero() && look.last().Line == st.Line.String() {
 			var published line.Published
 			if err = r.Record(ctx, st.Line.String(), &published); err == nil {
 				record, err := line.VerifyRecord(published.Record)

@@ -28,8 +28,9 @@ type Options struct {
 	Room    map[string]any // settings of the room, as under `rooms` in the configuration
 	Edges   int
 	Queues  int
-	Origin  string // http://host:port
-	AOFSync string // appendfsync of Redis: always (the default), everysec or no
+	Origin  string         // http://host:port
+	AOFSync string         // appendfsync of Redis: always (the default), everysec or no
+	Config  map[string]any // further top-level sections of the configuration
 }
 
 // RoomName is the room of every rig.
@@ -101,7 +102,7 @@ func (r *Rig) start(ctx context.Context, o Options) error {
 	}
 	room := map[string]any{"host": "127.0.0.1"}
 	maps.Copy(room, o.Room)
-	doc, err := json.MarshalIndent(map[string]any{ // JSON is YAML
+	all := map[string]any{
 		"keys": map[string]any{"dir": filepath.Join(r.Dir, "keys")},
 		"stores": map[string]any{
 			"rooms":     map[string]any{"engine": "redis", "addresses": []string{r.redisAddress}},
@@ -111,7 +112,9 @@ func (r *Rig) start(ctx context.Context, o Options) error {
 		"upstreams": map[string]any{"origin": map[string]any{"targets": []string{o.Origin}}},
 		"rooms":     map[string]any{RoomName: room},
 		"routes":    []any{map[string]any{"paths": []string{"/*"}, "upstream": "origin", "room": RoomName}},
-	}, "", "  ")
+	}
+	maps.Copy(all, o.Config)
+	doc, err := json.MarshalIndent(all, "", "  ") // JSON is YAML
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
@@ -178,17 +181,9 @@ func (r *Rig) Leader(ctx context.Context) (*Process, error) {
 	return nil, errors.New("no queue process leads the room")
 }
 
-// Status reads the public status object from the first edge that answers.
-func (r *Rig) Status(ctx context.Context, v any) error {
-	var errs []error
-	for _, target := range r.Targets() {
-		err := get(ctx, target+"/.stanchion/rooms/"+RoomName+"/status", v)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+// Status reads the public status object from one edge.
+func (r *Rig) Status(ctx context.Context, edge int, v any) error {
+	return get(ctx, r.Targets()[edge]+"/.stanchion/rooms/"+RoomName+"/status", v)
 }
 
 // Record reads a line's published record.
