@@ -43,6 +43,7 @@ type Options struct {
 // Agent serves the waiting rooms of one edge process.
 type Agent struct {
 	rooms map[string]*Room
+	keys  sync.Mutex // one exchange of keys at a time
 }
 
 // New checks the options and makes the agent; nothing runs before Run.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stanchion-queue/stanchion/queue"
 	"github.com/stanchion-queue/stanchion/queue/line"
 	"github.com/stanchion-queue/stanchion/queue/room"
 )
@@ -21,7 +22,7 @@ type Room struct {
 	o       Options
 	log     *slog.Logger
 	m       *metrics
-	tickets *line.Tickets
+	tickets ticketRing
 
 	clock    storeClock
 	snap     atomic.Pointer[snapshot]
@@ -56,10 +57,11 @@ type arrivalKey struct {
 
 func newRoom(name string, o Options, tickets *line.Tickets, m *metrics) *Room {
 	r := &Room{
-		name: name, o: o, log: o.Logger.With("room", name), m: m, tickets: tickets,
+		name: name, o: o, log: o.Logger.With("room", name), m: m,
 		sessions: newSessions(), wake: make(chan struct{}, 1),
 		inc: newIncarnation(), rows: map[rowKey]uint32{}, arrivals: map[arrivalKey]uint32{},
 	}
+	r.tickets.now.Store(tickets)
 	r.door = newDoor()
 	r.flush.init()
 	r.snap.Store(firstSnapshot(name))
@@ -378,13 +380,21 @@ func (r *Room) Abandon(ticket string) error {
 	return r.Leave(context.Background(), b.session(t.Stamp))
 }
 
-// Record is the signed record of a line with its amendments and what is sealed so far, as JSON.
+func noSuchLine() error {
+	return refuse(line.RefusedLineOver, 0, "The room does not know this line, or not any more.")
+}
+
+// Record is the signed record of a line with its amendments and what is sealed so far, as JSON. A line that nobody knows is
+// line.RefusedLineOver.
 func (r *Room) Record(ctx context.Context, id line.ID) ([]byte, error) {
 	if b := r.snap.Load().books[id]; b != nil {
 		return encodePublished(b.publish())
 	}
 	state, err := r.o.Store.Line(ctx, r.name, id)
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrNoLine):
+		return nil, noSuchLine()
+	case err != nil:
 		return nil, fmt.Errorf("read line %s: %w", id, err)
 	}
 	p := state.Published
@@ -408,7 +418,7 @@ func encodePublished(p line.Published) ([]byte, error) {
 }
 
 // LedgerChunk is one chunk of a lane's sealed bases, as line.Ledger.AppendChunk encodes it; empty when nothing of it is sealed. A
-// full chunk never changes. Lines this agent does not follow are read from the store.
+// full chunk never changes. Lines this agent does not follow are read from the store; one that nobody knows is line.RefusedLineOver.
 func (r *Room) LedgerChunk(ctx context.Context, id line.ID, lane uint8, chunk uint32) (body []byte, full bool, err error) {
 	const fullBytes = 8 * (line.ChunkWindows + 1)
 	if b := r.snap.Load().books[id]; b != nil {
@@ -419,7 +429,10 @@ func (r *Room) LedgerChunk(ctx context.Context, id line.ID, lane uint8, chunk ui
 		return body, len(body) == fullBytes, nil
 	}
 	body, err = r.o.Store.LedgerChunk(ctx, r.name, id, lane, chunk)
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrNoLine):
+		return nil, false, noSuchLine()
+	case err != nil:
 		return nil, false, fmt.Errorf("read ledger of line %s: %w", id, err)
 	}
 	return body, len(body) == fullBytes, nil
