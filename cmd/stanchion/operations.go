@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 
@@ -33,13 +31,6 @@ func (l *launch) operations() http.Handler {
 		Config: func() ([]byte, error) { return l.current.Load().Masked() },
 		Digest: func() string { return l.current.Load().Digest() },
 	})
-}
-
-// serve runs s on ln and sends on failed if it ends by itself.
-func serve(s *http.Server, ln net.Listener, name string, failed chan<- error) {
-	if err := s.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		failed <- fmt.Errorf("serve listeners.%s: %w", name, err)
-	}
 }
 
 // shutdown ends s gracefully, or at the end of ctx at once.

@@ -57,8 +57,11 @@ func startOurs(ctx context.Context, o options, dir string) (*contender, error) {
 		request: func(string) call { return call{method: "POST", path: room + "/join", json: "{}"} },
 		response: func(a answer) (string, error) {
 			ticket := a.cookie(cookie)
-			if err := a.want(200); err != nil || ticket == "" {
-				return "", errors.Join(err, errors.New("join brought no ticket"))
+			if err := a.want(200); err != nil {
+				return "", err
+			}
+			if ticket == "" {
+				return "", errors.New("join brought no ticket")
 			}
 			return ticket, nil
 		},
@@ -82,19 +85,19 @@ func startOurs(ctx context.Context, o options, dir string) (*contender, error) {
 
 // occupy takes the room's only place, so that everybody else waits.
 func occupy(ctx context.Context, c *contender, room, cookie string) error {
-	ticket, err := c.pump.do(0, c.join[0], "")
-	if err != nil {
-		return fmt.Errorf("take the only place: %w", err)
-	}
 	claim := move{
 		request: func(ticket string) call {
 			return call{method: "POST", path: room + "/claim", cookie: cookie + "=" + ticket, json: "{}"}
 		},
 		response: func(a answer) (string, error) { return "", a.want(200) },
 	}
+	ticket := ""
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		if _, err = c.pump.do(0, claim, ticket); err == nil {
+		var err error
+		if ticket == "" { // the room may still be starting
+			ticket, err = c.pump.do(0, c.join[0], "")
+		} else if _, err = c.pump.do(0, claim, ticket); err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {

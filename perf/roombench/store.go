@@ -40,7 +40,6 @@ type storeRoom struct {
 	store *redisqueue.Store
 	name  string
 	line  line.ID
-	no    uint64
 }
 
 // measureStore runs on a Redis server without durability, whose processor time is then that of the scripts.

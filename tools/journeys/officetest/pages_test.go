@@ -336,7 +336,7 @@ func TestHeldSeatsAreRememberedAndLetGo(t *testing.T) {
 	fan.Follow(p.Form("Go on to pay")).Is(200).Says("Check and pay", "Total €178.50")
 	// Another performance is not told of them.
 	fan.See("/performances/matinee").SaysNot("You are keeping seats already")
-	p = fan.Follow(p.Form("Let them go")).Is(200).SaysNot("You are keeping seats already")
+	fan.Follow(p.Form("Let them go")).Is(200).SaysNot("You are keeping seats already")
 	fan.Follow(check.Form("Choose other seats")).Is(200) // again, from an old tab
 	fan.Go(check.Path()).Is(410).Says("Your seats are back on sale", "You were not charged")
 	f.Fan("s2").MustHold(office.Gala, "stalls-A-5")
