@@ -11,7 +11,8 @@
 // base is what a request of the same kind takes at rest: the lowest median of the last minute, over requests that were
 // answered while the origin was at most half used, or while the limit was at its minimum, since it gets no quieter than that. In
 // an overload that lasts there are none, and the last base that was known holds on; taking what is measured then for rest would
-// let the limit creep up for as long as the overload goes on. So no traffic has to be held back to measure it, and a shift from quick
+// let the limit creep up for as long as the overload goes on. A limiter that starts in the middle of an overload has never seen
+// rest; it goes down to its minimum once, for as long as it takes to measure there. Otherwise no traffic has to be held back to measure it, and a shift from quick
 // requests to dear ones is not taken for load, as long as they are of different kinds. The floor of the factor makes the
 // limit halve within one interval when the origin becomes slow, and the root lets it grow while latency stays fair. slack
 // keeps the noise of very fast origins from being taken for load.
@@ -44,6 +45,8 @@ const (
 	maxSamples  = 256 // per interval; more are thinned by overwriting
 	minSamples  = 8   // fewer prove nothing; they wait for more
 	kinds       = 64  // of requests; more share
+	enoughCalm  = 5   // intervals at rest prove that the bases are those of rest
+	longestLook = 10  // intervals
 
 	leastWait = 5 * time.Millisecond
 	mostWait  = 50 * time.Millisecond
@@ -84,6 +87,11 @@ type Limiter struct {
 	recent  []float64
 	cut     time.Time // no second cut for overload before this
 	shed    [Classes]uint64
+
+	calm   int     // intervals at rest so far, up to enoughCalm
+	probed bool    // has gone down to look for rest
+	held   float64 // the limit to go back to while it does, otherwise 0
+	tried  int     // intervals that the look has taken
 }
 
 // atRest is what requests of one kind take while the origin is at most half used, in seconds.
@@ -127,14 +135,16 @@ func (r *atRest) sample(s float64, quiet bool, bucket int64) float64 {
 	return s / max(base*(1+tolerance), base+slack)
 }
 
-// update counts the quiet latencies once there are enough of them.
-func (r *atRest) update(bucket int64) {
+// update counts the quiet latencies once there are enough of them, and says whether there were.
+func (r *atRest) update(bucket int64) bool {
 	r.forget(bucket)
 	if len(r.quiet) >= minSamples {
 		slices.Sort(r.quiet)
 		r.put(r.quiet[len(r.quiet)/2], bucket)
 		r.quiet = r.quiet[:0]
+		return true
 	}
+	return false
 }
 
 // forget makes room for bucket and drops what is older than a minute.
@@ -260,7 +270,7 @@ func (l *Limiter) Release(kind uint8, latency time.Duration, outcome Outcome, no
 	switch outcome {
 	case OK:
 		bucket := now.UnixNano() / int64(baseBucket)
-		load := l.rest[kind%kinds].sample(latency.Seconds(), float64(used) <= l.limit/2 || l.limit <= l.min, bucket)
+		load := l.rest[kind%kinds].sample(latency.Seconds(), float64(used) <= l.limit/2 || l.limit <= l.min && float64(used) <= l.min, bucket)
 		l.loads, l.recent = keep(l.loads, l.seen, load), keep(l.recent, l.seen, latency.Seconds())
 		l.seen++
 	case Overload:
@@ -299,8 +309,21 @@ func keep(sample []float64, seen int, v float64) []float64 {
 
 func (l *Limiter) update(now time.Time) {
 	bucket := now.UnixNano() / int64(baseBucket)
+	rested := false
+	if l.held > 0 && l.tried == 0 {
+		for i := range l.rest { // requests from before the look were still under way
+			l.rest[i].quiet = l.rest[i].quiet[:0]
+		}
+	}
 	for i := range l.rest {
-		l.rest[i].update(bucket)
+		rested = l.rest[i].update(bucket) || rested
+	}
+	if l.held > 0 {
+		if l.tried++; rested || l.tried >= longestLook {
+			l.limit, l.held = l.held, 0
+		}
+		l.loads, l.recent, l.seen, l.peak = l.loads[:0], l.recent[:0], 0, l.inflight
+		return
 	}
 	if len(l.recent) < minSamples {
 		return
@@ -312,8 +335,15 @@ func (l *Limiter) update(now time.Time) {
 	for len(known) > 0 && known[0] == 0 {
 		known = known[1:]
 	}
+	busy := float64(l.peak) > l.limit/2
+	switch {
+	case !busy:
+		l.calm = min(l.calm+1, enoughCalm)
+	case l.calm < enoughCalm && !l.probed && l.limit > l.min:
+		l.probed, l.held, l.limit = true, l.limit, l.min
+	}
 	// A limit that nobody reaches is no evidence for a higher one, and slowness without load none for a lower one.
-	if len(known) >= minSamples && float64(l.peak) > l.limit/2 {
+	if len(known) >= minSamples && busy && l.held == 0 {
 		factor := min(1, max(0.5, 1/known[len(known)/2]))
 		l.limit = min(max(factor*l.limit+math.Sqrt(l.limit)/2, l.min), l.max)
 	}

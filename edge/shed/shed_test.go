@@ -168,6 +168,26 @@ func TestColdOverload(t *testing.T) {
 	})
 }
 
+// TestColdOrigin: the same when the first answers are slow, because everything is cold.
+func TestColdOrigin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{servers: 16, service: 45 * time.Millisecond}
+		l := New(Options{Min: 4, Max: 512})
+		var limit float64
+		r := run(l, o, []load{{perSecond: 8000, class: 3, to: 6 * time.Second}}, map[time.Duration]func(){
+			150 * time.Millisecond:  func() { o.mu.Lock(); o.service = 20 * time.Millisecond; o.mu.Unlock() },
+			5900 * time.Millisecond: func() { limit = l.State().Limit },
+		})
+		t.Logf("limit %.1f, p50 %v, %d served", limit, r.latency[len(r.latency)/2], r.total())
+		if limit > 32 {
+			t.Errorf("the limit is %.1f for an origin of 16 servers", limit)
+		}
+		if share := float64(r.total()) / (6 * 800); share < 0.9 {
+			t.Errorf("goodput %.3f of capacity", share)
+		}
+	})
+}
+
 // TestSlowForGood: when an origin becomes slower for good under a load that never rests, the base follows.
 func TestSlowForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

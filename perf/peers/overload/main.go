@@ -217,6 +217,13 @@ func capacity(ctx context.Context, o options) (perSecond float64, err error) {
 
 var times = []float64{1, 2, 5, 10}
 
+// A generator that cannot keep to its plan measures itself. Such a measurement is made anew; of all tries the one with the
+// smallest lag counts, and the table says how large it was.
+const (
+	mostLagMs = 10
+	tries     = 3
+)
+
 func goodput(ctx context.Context, o options, name string, rep *Report) error {
 	if name == "edge" {
 		if err := with(ctx, o, name, func(_, v *stand.Server) error {
@@ -231,18 +238,27 @@ func goodput(ctx context.Context, o options, name string, rep *Report) error {
 	}
 	first := len(rep.Goodput)
 	for _, x := range times {
-		// A fresh origin for each: what the last load has left in its queue is not this one's fault.
-		if err := with(ctx, o, name, func(_, v *stand.Server) error {
-			c := newCrowd(v.Addr)
-			defer c.close()
-			a := c.drive(ctx, o.settle+o.duration, stream{stand.Free, x * rep.Capacity})
-			s := summarise(a[0], o.settle, o.settle+o.duration)
-			rep.Goodput = append(rep.Goodput, row{Server: name, Times: x, summary: s})
-			rep.Peak[name] = max(rep.Peak[name], s.Good)
-			return nil
-		}); err != nil {
-			return err
+		var s summary
+		for try := range tries {
+			// A fresh origin for each: what the last load has left in its queue is not this one's fault.
+			if err := with(ctx, o, name, func(_, v *stand.Server) error {
+				c := newCrowd(v.Addr)
+				defer c.close()
+				a := c.drive(ctx, o.settle+o.duration, stream{stand.Free, x * rep.Capacity})
+				next := summarise(a[0], o.settle, o.settle+o.duration)
+				if try == 0 || next.LagMs < s.LagMs {
+					s = next
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			if s.LagMs < mostLagMs {
+				break
+			}
 		}
+		rep.Goodput = append(rep.Goodput, row{Server: name, Times: x, summary: s})
+		rep.Peak[name] = max(rep.Peak[name], s.Good)
 	}
 	for i := first; i < len(rep.Goodput); i++ {
 		rep.Goodput[i].OfPeak = rep.Goodput[i].Good / max(rep.Peak[name], 1)
