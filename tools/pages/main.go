@@ -165,7 +165,7 @@ func or(s, d string) string {
 	return s
 }
 
-// squeeze rewrites a picture with the 128 colours it uses most; flat pages lose nothing that can be seen.
+// squeeze rewrites a picture with the 64 colours it uses most; flat pages lose nothing that can be seen.
 func squeeze(file string) (int64, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -194,12 +194,12 @@ func squeeze(file string) (int64, error) {
 		return (int(a.R)<<16 | int(a.G)<<8 | int(a.B)) - (int(b.R)<<16 | int(b.G)<<8 | int(b.B)) // the same picture each time
 	})
 	var palette color.Palette
-	for _, c := range colors[:min(len(colors), 128)] {
+	for _, c := range colors[:min(len(colors), 64)] {
 		palette = append(palette, c)
 	}
 	index := map[color.RGBA]uint8{}
 	for _, c := range colors {
-		index[c] = uint8(palette.Index(c)) //nolint:gosec // below 128
+		index[c] = uint8(palette.Index(c)) //nolint:gosec // below 64
 	}
 	small := image.NewPaletted(b, palette)
 	for y := b.Min.Y; y < b.Max.Y; y++ {

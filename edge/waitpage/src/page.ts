@@ -558,7 +558,6 @@ function start(): void {
     });
   }
 
-  $("tell").hidden = !$("tell").dataset.show?.split(" ").includes(state);
   $("notify").addEventListener("click", () => {
     want();
     $("notify").hidden = true;
@@ -567,8 +566,6 @@ function start(): void {
 
   const check = $("check") as HTMLButtonElement | null;
   if (check) {
-    const row = $("check-row");
-    row.hidden = !row.dataset.show?.split(" ").includes(state);
     check.addEventListener("click", async () => {
       check.disabled = true;
       let result = "later";
@@ -596,4 +593,22 @@ function start(): void {
   tick();
 }
 
-if (!ring()) start();
+// A page for a browser that has not run this script before comes with a Refresh, in case it never does. stop() takes that back; it would also
+// take back what is on its way, so it comes first, when the page is complete.
+function first(): void {
+  let known = false;
+  try {
+    known = document.cookie.includes("stanchion-js=1");
+  } catch {
+    // A frame without cookies.
+  }
+  if (known) return start();
+  const begin = (): void => {
+    window.stop();
+    start();
+  };
+  if (document.readyState === "complete") begin();
+  else addEventListener("load", () => setTimeout(begin), { once: true });
+}
+
+if (!ring()) first();

@@ -177,6 +177,10 @@ func (s *Stage) origin(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]int{"joins": s.joins})
 		return
 	}
+	if r.URL.Path == "/robots.txt" {
+		http.NotFound(w, r)
+		return
+	}
 	w.Header().Set("Content-Type", "text/html")
 	_, _ = fmt.Fprintf(w, "<!doctype html><title>Shop</title><h1>The shop</h1>")
 }
