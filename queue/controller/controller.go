@@ -313,6 +313,9 @@ type Live struct {
 	Forecast room.Forecast     `json:"forecast"`
 	Edges    []queue.EdgeState `json:"edges"`
 	Leading  bool              `json:"leading"` // this process leads
+
+	Origin       *room.OriginState `json:"origin,omitempty"` // last word on what the room protects
+	GrantedTotal int64             `json:"granted_total"`    // fans let in since the room was created, exactly
 }
 
 // Live reads a room's state from its store.
@@ -337,6 +340,7 @@ func (c *Controller) Live(ctx context.Context, name string) (Live, error) {
 		return Live{}, fmt.Errorf("read room %s: %w", name, err)
 	}
 	v.Forecast.Law = nil
+	v.Origin, v.GrantedTotal = v.Forecast.Origin, v.Forecast.Gauges.GrantedTotal
 	if len(ctl.Settings.Document) > 0 {
 		if v.Settings.Settings, err = room.Parse(ctl.Settings.Document); err != nil {
 			return Live{}, fmt.Errorf("read settings of room %s: %w", name, err)

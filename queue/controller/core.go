@@ -91,6 +91,24 @@ type health struct {
 	soldOut  bool
 	scarce   bool // below 5% of the most that was ever there
 	silent   []string
+	origin   *room.OriginState // AtMs is the age here, in milliseconds
+}
+
+// origin is the worst that living reports say, or the last report when none lives; its AtMs is the age of the newest. The lock is held.
+func (r *reports) origin(now time.Time) *room.OriginState {
+	var out *room.OriginState
+	for _, d := range r.bySource {
+		age := now.Sub(d.at).Milliseconds()
+		one := room.OriginState{P99MS: d.P99MS, ErrorRatio: d.ErrorRatio, AtMs: age}
+		lives := age <= reportLivesFor.Milliseconds()
+		switch {
+		case out == nil, lives && out.AtMs > reportLivesFor.Milliseconds(), !lives && age < out.AtMs:
+			out = &one
+		case lives:
+			*out = room.OriginState{P99MS: max(out.P99MS, one.P99MS), ErrorRatio: max(out.ErrorRatio, one.ErrorRatio), AtMs: min(out.AtMs, age)}
+		}
+	}
+	return out
 }
 
 // sum adds up the living reports. ended is how many sessions have ended, seatLimit what one fan may buy.
@@ -98,6 +116,7 @@ func (r *reports) sum(now time.Time, origin room.Origin, ended int64, seatLimit 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	held, sold, stocked, soldKnown := int64(0), int64(0), false, false
+	h.origin = r.origin(now)
 	for name, d := range r.bySource {
 		age := now.Sub(d.at)
 		if age > reportLivesFor {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stanchion-queue/stanchion/queue"
+	"github.com/stanchion-queue/stanchion/queue/forecast"
 	"github.com/stanchion-queue/stanchion/queue/line"
 	"github.com/stanchion-queue/stanchion/queue/pace"
 	"github.com/stanchion-queue/stanchion/queue/room"
@@ -52,7 +53,12 @@ type leader struct {
 	bear      pace.Bear
 	health    health
 	coreRate  float64
-	estimates []room.Estimator
+	forecasts []forecast.Lane
+	came      []float64 // per lane: fans who came to the door
+	turnover  turnover
+	filled    room.Filled
+	filledOf  line.ID // the line that filled speaks of
+	lineMs    int64   // store time since which there is a line, 0 while there is none
 	reply     queue.CallReply
 	replied   bool
 
@@ -249,7 +255,8 @@ func (l *leader) take(token string, c queue.Control) {
 	}
 	l.law, l.bear, l.coreRate = law, pace.Bear{}, 0
 	l.reply, l.replied = queue.CallReply{}, false
-	l.estimates, l.opened, l.openedOf = nil, nil, line.ID{}
+	l.forecasts, l.came, l.turnover, l.lineMs, l.opened, l.openedOf = nil, nil, turnover{}, 0, nil, line.ID{}
+	l.filled, l.filledOf = room.Filled{}, line.ID{}
 	l.settings, l.settingsOf = l.first, nil
 	if doc := l.memory.settings.Document; len(doc) > 0 {
 		if s, err := room.Parse(doc); err == nil {
@@ -262,6 +269,9 @@ func (l *leader) take(token string, c queue.Control) {
 	fc, err := room.ParseForecast(c.Forecast)
 	if err != nil {
 		l.log.Warn("the last leader's forecast cannot be read", "error", err)
+	}
+	if fc.Filled != nil {
+		l.filled, l.filledOf = *fc.Filled, fc.Status.Line
 	}
 	l.version, l.pubCount, l.status = max(l.version, fc.Status.Version), max(l.pubCount, fc.Published), nil
 	if fc.Law != nil {
@@ -506,7 +516,10 @@ func (l *leader) readLine(ctx context.Context, id line.ID) error {
 		return fmt.Errorf("read line %s: %w", id, err)
 	}
 	if l.openedOf != id {
-		l.estimates = make([]room.Estimator, len(opened.Record.Lanes))
+		l.forecasts, l.came = make([]forecast.Lane, len(opened.Record.Lanes)), make([]float64, len(opened.Record.Lanes))
+		if l.filledOf != id {
+			l.filled, l.filledOf, l.lineMs = room.Filled{}, id, 0
+		}
 		l.pasts = make([][]past, len(opened.Record.Lanes))
 		l.wasOpenedMs, l.lobby = 0, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stanchion-queue/stanchion/queue"
+	"github.com/stanchion-queue/stanchion/queue/forecast"
 	"github.com/stanchion-queue/stanchion/queue/line"
 	"github.com/stanchion-queue/stanchion/queue/pace"
 	"github.com/stanchion-queue/stanchion/queue/room"
@@ -145,17 +146,26 @@ func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeSt
 		FreedTotal: l.reply.FreedTotal, OperatorRate: l.settings.RatePerSecond, CoreRate: l.coreRate, Stock: l.health.stock,
 		Hold: !opened || c.Settings.Pause != "" || !l.settings.Mode.Admits(),
 	}
+	settling := opened && l.settling(&c)
+	in.Hold = in.Hold || settling
 	for _, a := range l.reply.Arrivals {
 		in.Arrivals = append(in.Arrivals, pace.Arrival{AgeMs: a.AgeMs, Count: float64(a.Count)})
+		if int(a.Lane) < len(l.came) {
+			l.came[a.Lane] += float64(a.Count)
+		}
 	}
 	sum := l.lanes(&c)
 	in.Lanes = sum
 	out := l.law.Tick(in)
+	if settling {
+		out.LimitedBy = line.LimitSchedule
+	}
+	l.turnover.observe(c.StoreMs, c.Active, l.reply.FreedTotal)
 
 	call := queue.Call{Gen: c.Gen, Token: l.token, Line: c.Line()}
 	call.Called, call.Honoured = spread(&c, sum, out.Called)
-	forecast := l.forecast(&c, edges, in, out, call.Called, opened)
-	doc, err := forecast.Encode()
+	told := l.foresee(&c, edges, in, out, call.Called, opened)
+	doc, err := told.Encode()
 	if err != nil {
 		return err
 	}
@@ -165,7 +175,7 @@ func (l *leader) tick(ctx context.Context, c queue.Control, edges []queue.EdgeSt
 		return fmt.Errorf("call: %w", err)
 	}
 	l.reply, l.replied, l.memory.tick = reply, true, time.Now()
-	l.measure(&c, out, forecast)
+	l.measure(&c, out, told)
 	if err := l.renewLine(ctx, &c); err != nil {
 		return err
 	}
@@ -365,8 +375,8 @@ const (
 	samplesPerS = 200 // presence samples a second, over the whole room
 )
 
-// forecast is what all edges answer from until the next tick.
-func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Input, out pace.Output, current []uint64, opened bool) room.Forecast {
+// foresee makes what all edges answer from until the next tick.
+func (l *leader) foresee(c *queue.Control, edges []queue.EdgeState, in pace.Input, out pace.Output, current []uint64, opened bool) room.Forecast {
 	now := c.StoreMs
 	st := line.Status{
 		Room: l.name, Line: c.Line(), Phase: l.phase(c), Message: l.settings.Message,
@@ -411,24 +421,30 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 	}
 
 	rate := l.rate(l.settings)
-	steady := opened && (float64(c.Active) >= 0.9*float64(c.Settings.Cap) || st.LimitedBy == line.LimitRate || st.LimitedBy == line.LimitCore || now-l.wasOpenedMs > 60_000)
+	stayS := l.turnover.stayS(c.Settings.Cap, l.expectedStayS())
+	l.fill(c, st, stayS)
+	if st.Phase == line.PhaseWaiting {
+		st.Poll.Front = front(c.Settings.Cap-c.Active, rate)
+	}
 	velocity := make([]float64, len(c.Lanes))
 	waiting := uint64(0)
 	for i := range c.Lanes {
 		called, total := out.Called[i], in.Lanes[i].Total
 		lobby := uint64(0)
 		waiting += total - min(called, total)
-		e := &l.estimates[i]
-		if steady {
-			e.Steady(now)
-		}
-		e.Observe(now, called)
-		velocity[i] = e.Rate(now, 60_000, called, true)
-		early := l.earlySpeed(c, out, rate) * share(in.Lanes, out.Called, i)
 		if i < len(l.lobby) {
 			lobby = l.lobby[i]
 		}
-		eta := e.ETA(now, called, total, early)
+		f := forecast.Input{
+			NowMs: now, Called: called, Total: total, Came: l.came[i], FilledMs: l.filled.AtMs, StayMs: rateStayMs,
+			EarlyPerSecond: earlySpeed(c.Settings.Cap, stayS, rate, out.Gauges.ShowUp) * share(in.Lanes, out.Called, i),
+			LimitedBy:      st.LimitedBy, Paused: st.LimitedBy == line.LimitPaused,
+		}
+		if l.filled.Full {
+			f.StayMs = int64(1000 * stayS)
+		}
+		eta := l.forecasts[i].Observe(f)
+		velocity[i] = l.forecasts[i].Rate(now, 60_000, called)
 		eta.Cause = l.cause(i, now, eta.PerSecond, out.Gauges.ShowUp, st)
 		lane := line.LaneStatus{
 			Name: rec.Lanes[i].Name, Called: current[i], Total: c.Lanes[i].Total,
@@ -446,13 +462,25 @@ func (l *leader) forecast(c *queue.Control, edges []queue.EdgeState, in pace.Inp
 		l.version++
 		l.status, st.Version = doc, l.version
 	}
+	origin := l.health.origin
+	if origin != nil {
+		at := *origin
+		at.AtMs = now - at.AtMs
+		origin = &at
+	}
+	var filled *room.Filled
+	if l.filled.AtMs > 0 {
+		at := l.filled
+		filled = &at
+	}
 	law := l.law.State()
 	g := out.Gauges
 	return room.Forecast{
 		Status: st, Velocity: velocity, Published: l.pubCount, Bypass: l.settings.Mode == room.ModeAdmitAll, Law: &law,
+		Origin: origin, Filled: filled,
 		Gauges: room.Gauges{
 			Active: c.Active, Cap: c.Settings.Cap, Parked: in.Parked, RatePerSecond: rate, CorePerSecond: l.coreRate, ShowUp: g.ShowUp, AnswerS: g.LeadS,
-			FreedPerS: g.FreedRate, Expected: g.Coming, Wanted: g.Want, Granted60: c.Granted60, Edges: len(edges),
+			FreedPerS: g.FreedRate, Expected: g.Coming, Wanted: g.Want, Granted60: c.Granted60, GrantedTotal: l.reply.GrantedTotal, Edges: len(edges),
 			SealLagMs: max(now-c.Sealed.StartMs(rec.EpochMs), 0),
 		},
 	}
@@ -502,18 +530,6 @@ func (l *leader) cause(lane int, now int64, perSecond, showUp float64, st line.S
 func withoutTime(st line.Status) line.Status {
 	st.ServerTime, st.Version = time.Time{}, 0
 	return st
-}
-
-// earlySpeed guesses how many ranks a second are called before anybody had time to leave: a full room turns over once per stay. A stay is a
-// third of the longest one, and who leaves silently (a third) holds the place for the idle time.
-func (l *leader) earlySpeed(c *queue.Control, out pace.Output, rate float64) float64 {
-	const silent = 0.3
-	stayS := float64(l.settings.StayMaxS)/3 + silent*float64(l.settings.IdleS)
-	speed := float64(c.Settings.Cap) / stayS
-	if rate > 0 {
-		speed = min(speed, rate)
-	}
-	return speed / max(out.Gauges.ShowUp, 0.05)
 }
 
 // share is a lane's part of the calls while these lanes wait.
@@ -583,7 +599,7 @@ func (l *leader) measure(c *queue.Control, out pace.Output, f room.Forecast) {
 	for i, lane := range st.Lanes {
 		m.called.WithLabelValues(l.name, lane.Name).Set(float64(lane.Called))
 		m.total.WithLabelValues(l.name, lane.Name).Set(float64(lane.Total))
-		if e, ok := l.estimates[i].MedianError(); ok {
+		if e, ok := l.forecasts[i].MedianError(); ok {
 			m.etaError.WithLabelValues(l.name, lane.Name).Set(e)
 		}
 	}

@@ -135,6 +135,20 @@ func (l *Lane) Observe(in Input) line.ETA {
 	return eta
 }
 
+// Rate is how many ranks were called per second over the last overMs, at most five minutes; 0 while a second has not passed.
+func (l *Lane) Rate(nowMs, overMs int64, called uint64) float64 {
+	for _, p := range l.points {
+		if p.ms < nowMs-overMs {
+			continue
+		}
+		if s := float64(nowMs-p.ms) / 1000; s >= 1 {
+			return float64(called-min(p.called, called)) / s
+		}
+		break
+	}
+	return 0
+}
+
 // speeds are the ranks called and the fans come per second, since the room's first fans began to leave.
 func (l *Lane) speeds(in Input) (ranks, fans float64) {
 	from := max(in.NowMs-speedOverMs, in.FilledMs+in.StayMs/2)

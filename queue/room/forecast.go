@@ -21,8 +21,25 @@ type Forecast struct {
 	Bypass bool `json:"bypass,omitempty"`
 
 	Gauges Gauges `json:"gauges"`
+	// Origin is how what the room protects was doing by its last reports; nil when nobody has reported.
+	Origin *OriginState `json:"origin,omitempty"`
+	// Filled is since when the line's speed means something, so that a successor's forecasts go on.
+	Filled *Filled `json:"filled,omitempty"`
 	// Law is what the controller's law has learned, so that a successor goes on where this one stopped.
 	Law *pace.State `json:"law,omitempty"`
+}
+
+// OriginState is what the parts that report on the origin have said: the worst of those heard of lately, or the last word of all.
+type OriginState struct {
+	P99MS      float64 `json:"p99_ms"`
+	ErrorRatio float64 `json:"error_ratio"` // share of failed answers, 0 to 1
+	AtMs       int64   `json:"at_ms"`       // store time of the newest report, Unix milliseconds
+}
+
+// Filled says when a room was first full behind its line, or its line first moved at the pace of a rate.
+type Filled struct {
+	AtMs int64 `json:"at_ms"` // store time, Unix milliseconds
+	Full bool  `json:"full"`  // full; else only the rate has limited so far
 }
 
 // Gauges are the controller's own measures, for consoles and metrics.
@@ -38,6 +55,7 @@ type Gauges struct {
 	Expected      float64 `json:"expected"` // called fans still to come
 	Wanted        float64 `json:"wanted"`
 	Granted60     int64   `json:"granted_60s"`
+	GrantedTotal  int64   `json:"granted_total"` // fans let in since the room was created
 	Edges         int     `json:"edges"`
 	SealLagMs     int64   `json:"seal_lag_ms"`
 }

@@ -1,16 +1,12 @@
 package room
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"github.com/stanchion-queue/stanchion/queue/line"
 )
@@ -207,118 +203,6 @@ func TestModes(t *testing.T) {
 		[]line.WhoKind{line.WhoNone, line.WhoAccount, line.WhoInvite, line.WhoInvite, line.WhoWork, line.WhoPrivate}) {
 		t.Errorf("kinds = %v", k)
 	}
-}
-
-// drive lets an estimator watch a lane whose speed changes as speed says, and counts how many of its intervals held.
-func drive(e *Estimator, seconds int, speed func(s int) float64) (held, all int, errs []float64) {
-	type promise struct {
-		made           int
-		rank           uint64
-		low, point, hi float64
-	}
-	var open []promise
-	called, exact := uint64(0), 0.0
-	for s := range seconds {
-		exact += speed(s)
-		called = uint64(exact)
-		now := int64(s+1) * 1000
-		if s == 60 {
-			e.Steady(now)
-		}
-		e.Observe(now, called)
-		eta := e.ETA(now, called, 1<<40, 5)
-		if s > 600 && s%37 == 0 && eta.Kind == line.ETAVelocity {
-			for _, ahead := range []float64{100, 500, 2000} {
-				d := ahead / eta.PerSecond
-				open = append(open, promise{s, called + uint64(ahead), d * eta.Low, d, d * eta.High})
-			}
-		}
-		kept := open[:0]
-		for _, p := range open {
-			if called <= p.rank {
-				kept = append(kept, p)
-				continue
-			}
-			took := float64(s - p.made)
-			all++
-			if took >= p.low-1 && took <= p.hi+1 {
-				held++
-			}
-			errs = append(errs, math.Abs(took-p.point)/p.point)
-		}
-		open = kept
-	}
-	return held, all, errs
-}
-
-// A line whose speed wanders: about 80% of the intervals hold, and the middle is right within a tenth.
-func TestEstimatorCoverage(t *testing.T) {
-	for seed := range uint64(4) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		var e Estimator
-		v := 5.0
-		held, all, errs := drive(&e, 3*3600, func(s int) float64 {
-			if s%30 == 0 {
-				v = min(max(v*math.Exp(0.08*rnd.NormFloat64()), 2), 12)
-			}
-			return v * (0.5 + rnd.Float64())
-		})
-		slices.Sort(errs)
-		share, median := float64(held)/float64(all), errs[len(errs)/2]
-		t.Logf("seed %d: %.0f%% of %d intervals held, median error %.1f%%", seed, 100*share, all, 100*median)
-		if share < 0.65 || share > 0.95 {
-			t.Errorf("seed %d: %.0f%% of the 80%% intervals held", seed, 100*share)
-		}
-		if median > 0.15 {
-			t.Errorf("seed %d: median error %.0f%%", seed, 100*median)
-		}
-		if m, ok := e.MedianError(); !ok || m > 0.25 {
-			t.Errorf("seed %d: it thinks its own median error is %.2f", seed, m)
-		}
-	}
-}
-
-func TestEstimatorEarly(t *testing.T) {
-	var e Estimator
-	if eta := e.ETA(1000, 0, 100, 3); eta.Kind != line.ETAEarly || eta.PerSecond != 3 || eta.Low >= 1 || eta.High <= 1 {
-		t.Errorf("before anything is known: %+v", eta)
-	}
-	// The fill of an empty room is not the speed of the line.
-	e.Observe(1000, 0)
-	e.Observe(2000, 1000)
-	e.Steady(3000)
-	for now, called := int64(4000), uint64(1000); now <= 64_000; now, called = now+1000, called+2 {
-		e.Observe(now, called)
-	}
-	if v := e.Rate(64_000, speedOverMs, 1120, false); v < 1.9 || v > 2.1 {
-		t.Errorf("speed after the fill = %v, want 2", v)
-	}
-	if v := e.Rate(64_000, 60_000, 1120, true); v < 1.9 || v > 2.1 {
-		t.Errorf("calls of the last minute = %v a second, want 2", v)
-	}
-}
-
-// Whatever is observed, the forecast is finite and its interval is in order.
-func TestEstimatorIsSane(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var e Estimator
-		now, called := int64(0), uint64(0)
-		for range rapid.IntRange(1, 200).Draw(t, "n") {
-			now += rapid.Int64Range(-100, 200_000).Draw(t, "dt")
-			called += rapid.Uint64Range(0, 100_000).Draw(t, "called")
-			if rapid.Bool().Draw(t, "steady") {
-				e.Steady(now)
-			}
-			e.Observe(now, called)
-			eta := e.ETA(now, called, called+rapid.Uint64Range(0, 1<<40).Draw(t, "waiting"), rapid.Float64().Draw(t, "early"))
-			if math.IsNaN(eta.PerSecond) || math.IsInf(eta.PerSecond, 0) || eta.PerSecond < 0 || !(eta.Low > 0 && eta.Low < eta.High) || math.IsInf(eta.High, 0) {
-				t.Fatalf("eta = %+v", eta)
-			}
-			if _, err := json.Marshal(eta); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
 }
 
 func TestOpensAt(t *testing.T) {
