@@ -74,6 +74,28 @@ guard: ## send the whole corpus of hostile and honest requests to a running edge
 room-live: ## real processes, a real Redis, thousands of fans and faults; needs `make services` (ARGS='-h' for more)
 	$(WITH_ENGINES) go run ./perf/roomlive $(ARGS)
 
+.PHONY: room-bench
+room-bench: ## the waiting room beside its closest open-source peer, and what it costs its store; needs `make services`
+	$(WITH_ENGINES) go run ./perf/roombench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: ## the edge beside fasthttp, net/http, HAProxy and nginx in one run (haproxy, nginx, wrk)
+	go run ./perf/peers $(ARGS)
+
+.PHONY: overload
+overload: ## goodput of the edge at one to ten times what its origin bears
+	go run ./perf/peers/overload $(ARGS)
+
+.PHONY: pages
+pages: ## pictures of every state of the waiting page, at three widths, light and dark
+	@$(SERVICES) up browser
+	$(WITH_ENGINES) go run ./tools/pages -out artifacts/pages $(ARGS)
+
+.PHONY: lighthouse
+lighthouse: ## scores of the waiting page on a throttled phone
+	@$(SERVICES) up browser
+	$(WITH_ENGINES) go run ./tools/lighthouse
+
 .PHONY: lint
 lint: vet ## gofmt, vet, staticcheck, import rules, known vulnerabilities
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); test -z "$$unformatted" || { echo "gofmt -w needed:"; echo "$$unformatted"; exit 1; }

@@ -49,6 +49,12 @@ func (c consoleRooms) Live(ctx context.Context, room string) (desk.Live, error) 
 		OpensAt: st.OpensAt, Inside: l.Active, Cap: l.Settings.Settings.Cap, AtDoor: g.Parked, RatePerSecond: g.RatePerSecond, CorePerSecond: g.CorePerSecond,
 		ShowUp: g.ShowUp, AnswerS: g.AnswerS, FreedPerSecond: g.FreedPerS, AdmittedPerMinute: g.Granted60, Edges: len(l.Edges),
 	}
+	if l.GrantedTotal > 0 {
+		out.AdmittedTotal = uint64(l.GrantedTotal)
+	}
+	if o := l.Origin; o != nil {
+		out.Origin = &desk.Origin{P99MS: o.P99MS, ErrorRatio: o.ErrorRatio}
+	}
 	for _, lane := range st.Lanes {
 		out.Lanes = append(out.Lanes, desk.Lane{Name: lane.Name, Waiting: int64(lane.Total - min(lane.Called, lane.Total)), Called: lane.Called, Total: lane.Total,
 			PerMinute: lane.PerMinute, Low: lane.ETA.Low, High: lane.ETA.High})

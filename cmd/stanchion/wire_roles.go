@@ -73,9 +73,6 @@ func (p *plant) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load pass keys: %w", err)
 	}
-	p.goes("keys", func(ctx context.Context) error {
-		return p.followKeys(ctx, func(r *keyring.Ring) error { return passes.Replace(r.Pass...) })
-	})
 	internal := http.NewServeMux()
 
 	var rooms *waiting
@@ -84,6 +81,15 @@ func (p *plant) build(ctx context.Context) error {
 			return err
 		}
 	}
+	p.goes("keys", func(ctx context.Context) error {
+		return p.followKeys(ctx, func(r *keyring.Ring) error {
+			err := passes.Replace(r.Pass...)
+			if rooms != nil {
+				err = errors.Join(err, rooms.agent.SetTicketKeys(r.Tickets...))
+			}
+			return err
+		})
+	})
 	var seats inventory.Desk
 	if p.has(config.InventoryRole) {
 		if seats, err = p.buildInventory(ctx, internal); err != nil {
