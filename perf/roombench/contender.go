@@ -25,6 +25,7 @@ type contender struct {
 	status move
 	shared *move // what any fan may be told, without a ticket
 
+	settled    time.Time // its Redis has forgotten how it was set up
 	idle       usage
 	joins      [][]reading // per request of a join, per round
 	polls      []reading

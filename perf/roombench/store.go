@@ -28,7 +28,7 @@ type storeCosts struct {
 }
 
 const (
-	sessions   = 50_000
+	sessions   = 65_536 // twice as many fill a bitmap
 	claimers   = 4
 	benchEdge  = line.Incarnation(0xe1)
 	benchToken = "bench"
