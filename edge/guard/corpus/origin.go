@@ -11,7 +11,7 @@ import (
 // Origin is an origin that remembers what reached it, so that a case can be judged from behind the edge too. It answers 200.
 type Origin struct {
 	mu   sync.Mutex
-	hits int
+	hits int // requests that arrived as a whole
 	last *sight
 }
 
@@ -23,15 +23,13 @@ type sight struct {
 
 // ServeHTTP implements http.Handler.
 func (o *Origin) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	o.mu.Lock()
-	o.hits++
-	o.mu.Unlock()
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the edge broke off: what was to arrive is not known
+		return // the edge broke off a bad body, perhaps that of the case before
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.hits++
 	o.last = &sight{target: r.RequestURI, body: string(b), host: r.Host, header: r.Header}
 }
 
