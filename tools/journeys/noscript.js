@@ -1,0 +1,44 @@
+// The same way with JavaScript switched off: pages that renew themselves, and seats from the list.
+"use strict";
+const { journey, step, until, state, comeIn, hindmost, pay, inHand, base } = require("./lib");
+
+journey(async ({ fan }) => {
+  const front = await fan({ javaScriptEnabled: false });
+  await front.goto(base + "/");
+  await step(front, "what-is-on", { check: false });
+  await front.context().close();
+
+  const [page, places] = await hindmost(fan, async (p) => {
+    await p.goto(base + "/");
+    await p.getByRole("link", { name: "Gala at the theatre" }).click();
+    await until("the lobby", async () => (await state(p)) === "lobby");
+  }, { javaScriptEnabled: false }, async (p) => {
+    const shown = await p.locator("#countdown").textContent();
+    await until("the countdown to move", async () => (await p.locator("#countdown").textContent()) !== shown);
+    await step(p, "lobby", { check: false });
+  });
+  await step(page, "in-line", { check: false, narrow: false });
+  await comeIn(page, places);
+
+  await step(page, "seats");
+  await page.locator("#list").getByRole("link", { name: /^Stalls/ }).click();
+  await page.getByRole("group", { name: /^Row L/ }).waitFor();
+  await step(page, "seats-listed");
+  const free = page.getByRole("group", { name: /^Row L/ }).locator("input:enabled");
+  await free.nth(2).check();
+  await free.nth(3).check();
+  await step(page, "seats-chosen", { check: false });
+  await page.getByRole("button", { name: "Keep these seats" }).click();
+
+  await page.getByRole("heading", { name: "Check and pay" }).waitFor();
+  await step(page, "check");
+  await page.getByRole("button", { name: "I need more time" }).click();
+  await page.getByRole("heading", { name: "Check and pay" }).waitFor();
+  await page.getByRole("button", { name: /^Pay / }).click();
+  await page.getByLabel("Card number").waitFor();
+  await step(page, "provider", { check: false });
+  await pay(page);
+  const report = await inHand(page, places);
+  await step(page, "tickets");
+  return report;
+});
