@@ -156,16 +156,10 @@ func (x *exchange) ours(id guard.FieldID) bool {
 func (x *exchange) vouch(add func(name string, value []byte)) {
 	r, b := x.req, x.scratch[:0]
 
-	proto := []byte("http")
-	if x.secure {
-		proto = []byte("https")
-	}
-	host := r.Host
+	public, host := x.seenAs()
+	proto := []byte(public)
 	peer := x.conn.Peer().Addr()
 	if x.trusted {
-		if v := r.Get(guard.FieldXForwardedHost); v != nil {
-			host = v
-		}
 		for i := range r.Fields {
 			if r.Fields[i].ID == guard.FieldXForwardedFor {
 				b = append(append(b, r.Fields[i].Value...), ", "...)
@@ -246,6 +240,8 @@ func (x *exchange) respond(resp *fasthttp.Response) {
 			cacheControl = max(cacheControl, cacheability(value))
 		case fieldExpires:
 			expires = true
+		case fieldLocation:
+			value = x.relocate(value)
 		}
 		if nominated != nil && listed(nominated, name) {
 			continue
@@ -310,6 +306,58 @@ func (x *exchange) untilClose(b *body) {
 	})
 }
 
+// relocate turns a Location that names the origin's own address, which a client may not be able to reach and which would lead
+// around the edge, into the same place as the client knows it. Origins make such redirects of their own accord: nginx, for
+// one, puts the port that it listens on behind the name that the client has asked for.
+func (x *exchange) relocate(to []byte) []byte {
+	scheme, rest, ok := bytes.Cut(to, []byte("://"))
+	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
+		return to
+	}
+	end := bytes.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority := rest[:end]
+	if bytes.EqualFold(authority, x.req.Host) {
+		return to
+	}
+	for _, t := range x.route.upstream.authorities {
+		named := bytes.EqualFold(authority, []byte(t.host))
+		if !named && t.port != "" {
+			name, ok := bytes.CutSuffix(authority, []byte(t.port))
+			named = ok && bytes.EqualFold(name, x.req.Hostname)
+		}
+		if named {
+			proto, host := x.seenAs()
+			b := append(append(append(x.scratch[:0], proto...), "://"...), host...)
+			x.scratch = append(b, rest[end:]...)
+			return x.scratch
+		}
+	}
+	return to
+}
+
+// seenAs is the scheme and the authority by which the client knows this place.
+func (x *exchange) seenAs() (proto string, host []byte) {
+	proto, host = "http", x.req.Host
+	if x.secure {
+		proto = "https"
+	}
+	if x.trusted {
+		if v := x.req.Get(guard.FieldXForwardedHost); v != nil {
+			host = v
+		}
+	}
+	return proto, host
+}
+
+// authority is where a target of an origin is, as it may call itself: host, with its port unless that is the scheme's own.
+type authority struct {
+	host string
+	port string // ":8081"; empty when it is the scheme's own
+}
+
 // What a response's Cache-Control means to caches that serve many people.
 const (
 	cacheUnknown = iota // it says nothing
@@ -351,6 +399,7 @@ const (
 	fieldDrop
 	fieldCacheControl
 	fieldExpires
+	fieldLocation
 )
 
 // responseField sorts the fields of a response. Lengths first: this runs for every field of every response.
@@ -371,6 +420,10 @@ func responseField(name []byte) responseKind {
 			return fieldDrop
 		case is("Expires"):
 			return fieldExpires
+		}
+	case 8:
+		if is("Location") {
+			return fieldLocation
 		}
 	case 10:
 		if is("Connection") || is("Keep-Alive") {

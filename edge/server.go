@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -59,12 +60,13 @@ type live struct {
 
 // origin is an upstream with its concurrency limit.
 type origin struct {
-	name    string
-	of      Upstream
-	pool    *upstream.Pool
-	shed    *shed.Limiter
-	seconds prometheus.Observer // time to the head of a response
-	stop    context.CancelFunc  // ends its health checks; nil until they run
+	name        string
+	of          Upstream
+	pool        *upstream.Pool
+	shed        *shed.Limiter
+	seconds     prometheus.Observer // time to the head of a response
+	authorities []authority         // of its targets
+	stop        context.CancelFunc  // ends its health checks; nil until they run
 }
 
 // roomServer is a room as the edge serves it.
@@ -166,7 +168,7 @@ func (s *Server) makeLive(o Options, old *live) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.origins[name] = &origin{name: name, of: u, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent}), seconds: s.metrics.originSeconds.WithLabelValues(name)}
+		l.origins[name] = &origin{name: name, of: u, pool: pool, shed: shed.New(shed.Options{Min: u.MinConcurrent, Max: u.MaxConcurrent}), seconds: s.metrics.originSeconds.WithLabelValues(name), authorities: authorities(u.Targets)}
 	}
 	now := s.o.Now()
 	for name, r := range o.Rooms {
@@ -202,6 +204,20 @@ func (s *Server) makeLive(o Options, old *live) (*live, error) {
 		l.outside = rate.NewLimiter(rate.Limit(r), max(1, int(r)))
 	}
 	return l, nil
+}
+
+// authorities reads validated targets.
+func authorities(targets []string) (all []authority) {
+	for _, t := range targets {
+		if u, err := url.Parse(t); err == nil {
+			a := authority{host: u.Host}
+			if p := u.Port(); p != "" {
+				a.port = ":" + p
+			}
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // newLimiter keeps an old limiter's memory of who has used what.
