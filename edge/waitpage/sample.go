@@ -37,6 +37,12 @@ func Sample(state State, room, title, organiser string, now time.Time) *Page {
 		p.State, p.Note = Waiting, "form"
 	}
 	switch p.State {
+	case SoldOut, Ended:
+		p.Status.Message, p.Status.MessageAt = "", nil
+	case Maintenance:
+		p.Status.Message = "We are back at about eight."
+	}
+	switch p.State {
 	case Lobby, Drawing, Called, Door, Moment:
 		p.ticket, p.lane = "sample", "general"
 	case Waiting, Paused, Draining, SoldOut, Maintenance:

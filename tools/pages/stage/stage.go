@@ -222,14 +222,14 @@ func (r room) Join(ctx context.Context, req line.JoinRequest) (line.Place, error
 	if req.Ticket == "" && refuse == "" {
 		s.joins++
 		s.seq++
-		// All come from the same window, at the same place: the test compares numbers.
-		win := line.Window(300)
+		// All who come now have the same place: the test compares numbers.
+		win, seq := line.Window(300), uint32(2)
 		if s.scene.Lobby {
-			win = 50
+			win, seq = 50, s.seq
 		}
 		who := line.Who{}
 		who[15] = byte(s.seq)
-		req.Ticket = s.ring.Issue(line.Ticket{Line: id, Stamp: line.Stamp{Win: win, Inc: 77, Seq: s.seq}, Who: who, IssuedAt: uint32(s.start.Unix()), Rank: line.NoRank}) //nolint:gosec // a time of today
+		req.Ticket = s.ring.Issue(line.Ticket{Line: id, Stamp: line.Stamp{Win: win, Inc: 77, Seq: seq}, Who: who, IssuedAt: uint32(s.start.Unix()), Rank: line.NoRank}) //nolint:gosec // a time of today
 	}
 	s.mu.Unlock()
 	if refuse != "" {

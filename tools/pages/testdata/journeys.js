@@ -345,7 +345,7 @@ async function shifts(page) {
 
 run(async (browser) => {
   for (const [name, journey] of Object.entries(journeys)) {
-    if (process.env.JOURNEY && !name.includes(process.env.JOURNEY)) continue;
+    if (process.env.JOURNEY && !new RegExp(process.env.JOURNEY).test(name)) continue;
     const began = Date.now();
     await set({});
     try {
