@@ -62,7 +62,7 @@ const (
 )
 
 // fill notes when the line's speed begins to mean something: the calls that fill an empty room say nothing about the line behind it.
-func (l *leader) fill(c *queue.Control, st line.Status, stayS float64) {
+func (l *leader) fill(c *queue.Control, st line.Status, stayS, rate float64) {
 	now := c.StoreMs
 	switch st.Phase {
 	case line.PhaseOpen, line.PhaseLobby, line.PhaseDrawing:
@@ -76,7 +76,8 @@ func (l *leader) fill(c *queue.Control, st line.Status, stayS float64) {
 		l.lineMs = now
 	}
 	full := float64(c.Active) >= fullFrom*float64(c.Settings.Cap)
-	limited := st.LimitedBy == line.LimitRate || st.LimitedBy == line.LimitCore
+	// A rate that fills the room before anybody leaves is not the line's speed.
+	limited := (st.LimitedBy == line.LimitRate || st.LimitedBy == line.LimitCore) && rate*stayS < fullFrom*float64(c.Settings.Cap)
 	switch f := &l.filled; {
 	case f.AtMs == 0 && (full || limited || now-l.lineMs >= slowFillMs):
 		*f = room.Filled{AtMs: now, Full: full}

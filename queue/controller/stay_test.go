@@ -73,7 +73,7 @@ func TestFill(t *testing.T) {
 	at := func(ms, active int64, phase line.Phase, by line.Limit) room.Filled {
 		c := &queue.Control{StoreMs: ms, Active: active}
 		c.Settings.Cap = 100
-		l.fill(c, line.Status{Phase: phase, LimitedBy: by}, 60)
+		l.fill(c, line.Status{Phase: phase, LimitedBy: by}, 60, 1)
 		return l.filled
 	}
 	steps := []struct {

@@ -422,7 +422,7 @@ func (l *leader) foresee(c *queue.Control, edges []queue.EdgeState, in pace.Inpu
 
 	rate := l.rate(l.settings)
 	stayS := l.turnover.stayS(c.Settings.Cap, l.expectedStayS())
-	l.fill(c, st, stayS)
+	l.fill(c, st, stayS, rate)
 	if st.Phase == line.PhaseWaiting {
 		st.Poll.Front = front(c.Settings.Cap-c.Active, rate)
 	}

@@ -27,7 +27,10 @@ const (
 	coverage     = 0.8
 	widthStep    = 0.03
 	leastWidth   = 0.04 // the interval is never narrower than 4% to each side
-	enoughErrors = 12
+	enoughErrors = 12   // from here on errors count, at first a little
+	manyErrors   = 64   // and from here on nothing else: the first ones are all of short waits
+	mostWidth    = 2    // in logarithms
+	earlyWeightS = 60
 	earlyLow     = 0.5
 	earlyHigh    = 2.5
 	worseBy      = 0.8 // a speed that fell below this share of that of a minute ago needs a cause
@@ -157,7 +160,13 @@ func (l *Lane) speeds(in Input) (ranks, fans float64) {
 			continue
 		}
 		if s := float64(in.NowMs-p.ms) / 1000; s >= 10 {
-			return float64(in.Called-min(p.called, in.Called)) / s, finite((in.Came - p.came) / s)
+			ranks = float64(in.Called-min(p.called, in.Called)) / s
+			// The line gets going slowly after its standstill: at first the room's own speed counts for a minute of what was seen.
+			if guessed := finite(in.EarlyPerSecond); ranks > 0 && guessed > ranks {
+				weight := earlyWeightS * max(1-s*1000/speedOverMs, 0)
+				ranks += (guessed - ranks) * (weight / (s + weight))
+			}
+			return ranks, finite((in.Came - p.came) / s)
 		}
 		break
 	}
@@ -245,7 +254,9 @@ func (e *estimate) interval() (low, high float64) {
 	lo, hi := at((1-coverage)/2)-e.width, at((1+coverage)/2)+e.width
 	mid := (lo + hi) / 2
 	lo, hi = min(lo, mid-leastWidth, -leastWidth), max(hi, mid+leastWidth, leastWidth)
-	return math.Exp(max(lo, -3)), math.Exp(min(hi, 3))
+	sure := min(float64(len(e.errors)-enoughErrors)/(manyErrors-enoughErrors), 1)
+	lo, hi = sure*lo+(1-sure)*math.Log(earlyLow), sure*hi+(1-sure)*math.Log(earlyHigh)
+	return math.Exp(max(lo, -mostWidth)), math.Exp(min(hi, mostWidth))
 }
 
 // median is the median size of the last errors; +Inf before the first.

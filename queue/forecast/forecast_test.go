@@ -54,6 +54,28 @@ func TestSteadyLine(t *testing.T) {
 	}
 }
 
+// A small room after its fill: nobody is called, then a few, then as many as the room turns over. The first forecasts are no promise of a
+// moment for those far behind, and the first errors, all of short waits, do not narrow the interval.
+func TestSlowStart(t *testing.T) {
+	var l Lane
+	called := 200.0
+	for now := int64(1000); now < 300_000; now += 250 {
+		if now > 70_000 {
+			called += 0.25 * min(float64(now-70_000)/100_000, 1) // one a second in the end
+		}
+		eta := l.Observe(Input{NowMs: now, Called: uint64(called), Total: 600, FilledMs: 1000, StayMs: 60_000, EarlyPerSecond: 1})
+		if now < 75_000 {
+			continue
+		}
+		if eta.PerSecond < 0.3 || eta.PerSecond > 1.3 {
+			t.Fatalf("at %d ms the speed is %v, want about the room's own, 1", now, eta.PerSecond)
+		}
+		if eta.Low < 0.13 || eta.Low > 0.8 || eta.High < 1.04 || eta.High > 7.5 || now < 150_000 && eta.High/eta.Low < 2 {
+			t.Fatalf("at %d ms the interval is %v to %v", now, eta.Low, eta.High)
+		}
+	}
+}
+
 // Where a hoarder's tickets lie in the line, the speed of the line means little: the sample is shown and is right.
 func TestSampleSeesHoards(t *testing.T) {
 	share := func(rank uint64) float64 {
