@@ -132,7 +132,7 @@ func (a *auditor) store(rate float64) {
 		}
 		if over > 0 {
 			r.OvershootStore = max(r.OvershootStore, over)
-			a.violate(s.At, "1 more sessions than places in the store", "%d of %d", s.Active, h.Cap)
+			a.violate(s.At, "1 more sessions than places in the store", "%d of %d, %d of them over but not known to be over everywhere", s.Active, h.Cap, s.Ended)
 		}
 		if s.Counted >= 0 && s.Counted != s.Active {
 			a.violate(s.At, "8 the store's count is not what its sets hold", "%d and %d", s.Active, s.Counted)

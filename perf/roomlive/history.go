@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/stanchion-queue/stanchion/perf/load"
@@ -24,6 +26,25 @@ type history struct {
 	Told    []told
 	Early   bool // outage mode
 	Faults  []fault
+}
+
+// save writes the samples beside the facts, for whoever wants to know what went wrong.
+func (h *history) save(path string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("save samples: %w", err)
+	}
+	w := bufio.NewWriter(file)
+	enc := json.NewEncoder(w)
+	for i := range h.Samples {
+		if err := enc.Encode(&h.Samples[i]); err != nil {
+			return errors.Join(fmt.Errorf("save samples: %w", err), file.Close())
+		}
+	}
+	if err := errors.Join(w.Flush(), file.Close()); err != nil {
+		return fmt.Errorf("save samples: %w", err)
+	}
+	return nil
 }
 
 // sample is one look into the store, taken in one atomic step.

@@ -126,6 +126,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%w (logs in %s)", err, r.Dir)
 	}
 	h.Cap, h.Early = int64(sc.cap), sc.outage == "early"
+	if err := h.save(filepath.Join(r.Dir, "samples.jsonl")); err != nil {
+		return err
+	}
 	res := audit(h, sc.dwell, *rate)
 	res.Scenario, res.Title, res.Seed = sc.name, sc.title, *seed
 	res.Outcomes, res.Requests, res.LoadAverage = end.Outcomes, end.Requests, [2]float64{before, loadAverage()}
@@ -156,7 +159,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("nobody was let in (logs in %s)", r.Dir)
 	}
 	if res.Overshoot > 0 || res.Inversions > 0 || res.Violations > 0 {
-		return fmt.Errorf("%w: %s (logs and facts in %s)", errBroken, strings.Join(res.ViolationKinds, "; "), r.Dir)
+		return fmt.Errorf("%w: %s (logs, facts and samples in %s)", errBroken, strings.Join(res.ViolationKinds, "; "), r.Dir)
 	}
 	if *keep {
 		log.Info("kept", "dir", r.Dir)
