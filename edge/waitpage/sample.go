@@ -30,7 +30,7 @@ func Sample(state State, room, title, organiser string, now time.Time) *Page {
 	}
 	switch state {
 	case slower:
-		p.State, p.Status.Lanes[0].ETA.Cause = Waiting, "slower-core"
+		p.State, p.Status.Lanes[0].ETA.Cause, p.Status.Version = Waiting, "slower-core", 2
 	case offline:
 		p.State, p.offline = Waiting, true
 	case closing:

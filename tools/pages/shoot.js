@@ -20,7 +20,7 @@ const { chromium } = createRequire(path.join(given.modules, "x.js"))("playwright
       const page = kinds.get(kind);
       await page.goto(s.url, { waitUntil: "load" });
       // How far a fan has come is known to the page's script alone; previews come without it.
-      await page.evaluate(() => document.body.dataset.state === "probe" || document.getElementById("done").style.setProperty("width", "38%"));
+      await page.evaluate(() => document.body.dataset.state === "probe" || document.getElementById("rope").style.setProperty("--way", "0.38"));
       await page.screenshot({ path: s.file, fullPage: true });
     }
   } finally {

@@ -204,8 +204,9 @@ function start(): void {
       set("place", words.number(way.rank + 1));
       const done = way.start > 0 ? 1 - a / way.start : 0;
       $("rope").setAttribute("aria-label", words.say("progress", { n: words.percent(Math.floor(done * 100) / 100) }));
-      const width = (done * 100).toFixed(1) + "%";
-      if ($("done").style.width !== width) $("done").style.width = width;
+      // By a transform: what moves so is no change of layout.
+      const far = done.toFixed(3);
+      if ($("rope").style.getPropertyValue("--way") !== far) $("rope").style.setProperty("--way", far);
     }
     const w = when();
     set("when", w);

@@ -40,7 +40,7 @@ const journeys = {
     await set({ called: 31200, cause: "slower-core" });
     await page.waitForFunction(() => document.getElementById("ahead").textContent === "28,900");
     assert.ok(await page.locator("#cause").isVisible());
-    const done = await page.evaluate(() => parseFloat(document.getElementById("done").style.width));
+    const done = await page.evaluate(() => 100 * document.getElementById("rope").style.getPropertyValue("--way"));
     assert.ok(done > 50 && done < 52, `${done}% done`);
     await set({ called: 30000 }); // a server that goes back
     await polls(asked, 2);
