@@ -35,6 +35,7 @@ func (o *origin) wake() {
 
 func (o *origin) serve() {
 	o.mu.Lock()
+	service := o.service
 	if o.busy < o.servers {
 		o.busy++
 		o.mu.Unlock()
@@ -44,7 +45,7 @@ func (o *origin) serve() {
 		o.mu.Unlock()
 		<-c
 	}
-	time.Sleep(time.Duration(float64(o.service) * (0.8 + 0.4*rand.Float64()))) // virtual
+	time.Sleep(time.Duration(float64(service) * (0.8 + 0.4*rand.Float64()))) // virtual
 	o.mu.Lock()
 	o.busy--
 	o.wake()
