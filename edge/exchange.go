@@ -18,6 +18,7 @@ import (
 	"github.com/stanchion-queue/stanchion/edge/admit"
 	"github.com/stanchion-queue/stanchion/edge/guard"
 	"github.com/stanchion-queue/stanchion/edge/limit"
+	"github.com/stanchion-queue/stanchion/edge/pressure"
 	"github.com/stanchion-queue/stanchion/pass"
 	"github.com/stanchion-queue/stanchion/queue/line"
 )
@@ -200,6 +201,9 @@ func (x *exchange) own() {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("X-Request-Id", x.requestID)
+	if !x.trusted && x.s.pressure() >= pressure.High {
+		h.SetConnectionClose()
+	}
 	x.marks()
 }
 

@@ -20,6 +20,11 @@ import (
 // forward sends the request to the route's origin and the response back, both streaming.
 func (s *Server) forward(x *exchange) {
 	o := x.route.upstream
+	whole, repeatable, ok := x.repeatable()
+	if !ok {
+		x.refuse(x.conn.BodyRefused())
+		return
+	}
 	if !o.shed.Acquire(x.route.Priority) {
 		x.overloaded()
 		return
@@ -31,8 +36,11 @@ func (s *Server) forward(x *exchange) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	resp.Header.SetNoDefaultContentType(true)
 	x.prepare(req)
+	if whole != nil {
+		req.SetBodyRaw(whole)
+	}
 	start := time.Now()
-	err := o.pool.Do(req, resp, func() bool { return x.conn.BodyRead() > 0 })
+	err := o.pool.Do(req, resp, func() bool { return x.conn.BodyRead() > 0 }, repeatable)
 	end := time.Now()
 	took := end.Sub(start)
 	fasthttp.ReleaseRequest(req)
@@ -53,6 +61,24 @@ func (s *Server) forward(x *exchange) {
 	}
 	o.seconds.Observe(took.Seconds())
 	x.respond(resp)
+}
+
+// repeatable reports whether the request may be sent to the origin twice: it carries an idempotency key, by which the origin
+// knows a repetition, and its body, if it has one, is small enough to be held: whole is that body then, read before a slot of
+// the origin is taken. ok is false when the client did not send it to its end.
+func (x *exchange) repeatable() (whole []byte, repeatable, ok bool) {
+	n := x.req.Length
+	switch {
+	case len(x.req.Get(guard.FieldIdempotencyKey)) == 0 || n < 0 || n > smallBody:
+		return nil, false, true
+	case n == 0:
+		return nil, true, true
+	}
+	whole = make([]byte, n)
+	if _, err := io.ReadFull(x.conn.Body(), whole); err != nil {
+		return nil, false, false
+	}
+	return whole, true, true
 }
 
 func outcome(err error) shed.Outcome {

@@ -41,7 +41,7 @@ func (s *Server) handle(x *exchange) {
 		return
 	}
 	if route.room == nil {
-		if !s.allowOutside(x) {
+		if route.Priority >= PriorityDefault && s.refusePressed(x) || !s.allowOutside(x) {
 			return
 		}
 		x.decide("free", "")
@@ -132,7 +132,7 @@ func (s *Server) protect(x *exchange) {
 	view := x.room.Room.View()
 	snapshot := admit.Of(view)
 	v := admit.Decide(facts, snapshot, x.now)
-	if v.Action != admit.Forward && !s.allowOutside(x) {
+	if v.Action != admit.Forward && (s.refusePressed(x) || !s.allowOutside(x)) {
 		return
 	}
 	if v.Action == admit.Enter {

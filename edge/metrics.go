@@ -107,12 +107,14 @@ var (
 	descTypical  = prometheus.NewDesc("stanchion_edge_origin_typical_seconds", "Median time to an origin's response, of the last interval with traffic.", []string{"upstream"}, nil)
 	descRetries  = prometheus.NewDesc("stanchion_edge_origin_retries_total", "Requests tried on another target.", []string{"upstream", "allowed"}, nil)
 	descReplaced = prometheus.NewDesc("stanchion_edge_origin_replaced_connections_total", "Idle connections found dead before use.", []string{"upstream"}, nil)
+	descPressure = prometheus.NewDesc("stanchion_edge_pressure_level", "Pressure on the process: 0 calm, 1 high, 2 critical.", nil, nil)
+	descUsed     = prometheus.NewDesc("stanchion_edge_pressure_used_ratio", "Use of what the process may use.", []string{"resource"}, nil)
 	descHealthy  = prometheus.NewDesc("stanchion_edge_origin_target_healthy", "1 when the target takes part.", []string{"upstream", "target"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descWaiting, descTypical, descRetries, descReplaced, descHealthy} {
+	for _, d := range []*prometheus.Desc{descConns, descConnsMax, descUpgrades, descKnown, descKnownMax, descLimit, descInflight, descWaiting, descTypical, descRetries, descReplaced, descHealthy, descPressure, descUsed} {
 		ch <- d
 	}
 }
@@ -131,6 +133,12 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descUpgrades, float64(s.upgrades.count()))
 	gauge(descKnown, float64(s.known.size()))
 	gauge(descKnownMax, float64(s.o.KnownPasses))
+	gauge(descPressure, float64(s.pressure()))
+	if u := s.strain.usage.Load(); u != nil {
+		gauge(descUsed, u.Descriptors, "descriptors")
+		gauge(descUsed, u.Memory, "memory")
+		gauge(descUsed, u.Goroutines, "goroutines")
+	}
 	for name, o := range s.live.Load().origins {
 		st, ps := o.shed.State(), o.pool.Stats()
 		gauge(descLimit, st.Limit, name)

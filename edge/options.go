@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/stanchion-queue/stanchion/edge/pressure"
 )
 
 // DefaultPrefix is where the edge's own endpoints live on every host.
@@ -66,6 +68,9 @@ type Options struct {
 	Tracer trace.Tracer
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+
+	usage      func() (pressure.Usage, error) // nil: that of this process
+	usageEvery time.Duration
 }
 
 // RoomOptions is one room as the edge serves it.
@@ -160,6 +165,12 @@ type Limits struct {
 	// Requests of the whole process per second that are not made with a pass. Default 0: no limit.
 	OutsidePerSecond float64
 
+	// MemoryBytes is what the process may use, if less than the Go runtime's soft limit and the control group's. Near it, and near
+	// the limit of descriptors or of goroutines, the edge lets go of those who wait and takes nobody new in. Default 0: no
+	// limit of its own.
+	MemoryBytes int64
+	Goroutines  int // default 4 for each of Connections, and 4096
+
 	// Keys is how many networks and sessions each limiter remembers; default 131072.
 	Keys int
 }
@@ -211,6 +222,7 @@ func (o Options) withDefaults() (Options, error) {
 	if !strings.HasPrefix(o.Prefix, "/") || strings.HasSuffix(o.Prefix, "/") {
 		bad("prefix %q: must start with a slash and not end with one", o.Prefix)
 	}
+	setDefault(&o.usageEvery, 250*time.Millisecond)
 	if o.KnownPasses == 0 {
 		o.KnownPasses = 65536
 	}
@@ -299,6 +311,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&l.SessionPerSecond, 5)
 	setDefault(&l.SessionBurst, 40)
 	setDefault(&l.Keys, 131072)
+	setDefault(&l.Goroutines, 4*l.Connections+4096)
 	if l.HeadBytes < 1024 || l.HeadBytes > 1<<20 {
 		bad("limits: head %d bytes: allowed 1024 to 1048576", l.HeadBytes)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stanchion-queue/stanchion/edge/guard"
 	"github.com/stanchion-queue/stanchion/edge/limit"
+	"github.com/stanchion-queue/stanchion/edge/pressure"
 	"github.com/stanchion-queue/stanchion/edge/shed"
 	"github.com/stanchion-queue/stanchion/edge/upstream"
 	"github.com/stanchion-queue/stanchion/edge/waitpage"
@@ -40,6 +41,8 @@ type Server struct {
 	mu         sync.Mutex      // of reloads
 	health     context.Context // of health checks; nil before Run
 	background sync.WaitGroup
+
+	strain strain // how near the process is to the end of what it may use
 
 	upgrades upgrades
 	base     context.Context // of calls into rooms; ends when a drain is over
@@ -132,6 +135,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.listener = guard.NewListener(inner, cfg, guard.Caps{
 		Total: o.Limits.Connections, PerNetwork: o.Limits.ConnectionsPerNetwork, Exempt: s.isHop, Dropped: s.metrics.dropped,
+		Full: func() bool { return s.pressure() >= pressure.Critical }, Starved: s.starving,
 	})
 	s.http = &fasthttp.Server{
 		Handler:                       s.serve,
@@ -286,6 +290,8 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	defer s.background.Wait()
 	defer stopHealth()
+
+	s.background.Go(func() { s.watchPressure(health) })
 
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()

@@ -1,10 +1,13 @@
 package guard
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // Network is the network a client is counted under: IPv4 /24, IPv6 /48.
@@ -27,8 +30,29 @@ type Caps struct {
 	PerNetwork int
 	// Exempt says who is a trusted proxy, which stands for many clients. Nil: nobody.
 	Exempt func(netip.Addr) bool
-	// Dropped is told why a connection was closed at once: "total" or "network". Nil: nobody.
+	// Full is asked for each connection that is not exempt; true closes it. Nil: never.
+	Full func() bool
+	// Dropped is told why a connection was closed at once: "total", "network" or "pressure". Nil: nobody.
 	Dropped func(reason string)
+	// Starved is told when a connection could not be accepted for want of descriptors or memory. Nil: nobody.
+	Starved func(error)
+}
+
+// While the system has no descriptor or no memory for another connection, accepting is tried again after a pause that
+// doubles.
+const (
+	starvedFirst = 5 * time.Millisecond
+	starvedMost  = 500 * time.Millisecond
+)
+
+// passing reports whether accepting may work again later.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Listener hands out guarded connections and closes those over a cap without a word.
@@ -37,14 +61,22 @@ type Listener struct {
 	cfg  *Config
 	caps Caps
 
-	open atomic.Int64
-	mu   sync.Mutex
-	nets map[netip.Prefix]int // holds open networks only, so it is bounded by Total
+	open   atomic.Int64
+	closed chan struct{}
+	once   sync.Once
+	mu     sync.Mutex
+	nets   map[netip.Prefix]int // holds open networks only, so it is bounded by Total
 }
 
 // NewListener wraps l.
 func NewListener(l net.Listener, cfg *Config, caps Caps) *Listener {
-	return &Listener{Listener: l, cfg: cfg, caps: caps, nets: make(map[netip.Prefix]int)}
+	return &Listener{Listener: l, cfg: cfg, caps: caps, nets: make(map[netip.Prefix]int), closed: make(chan struct{})}
+}
+
+// Close implements net.Listener.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 // Open is the number of open connections.
@@ -52,11 +84,22 @@ func (l *Listener) Open() int { return int(l.open.Load()) }
 
 // Accept implements net.Listener.
 func (l *Listener) Accept() (net.Conn, error) {
-	for {
+	for pause := starvedFirst; ; {
 		nc, err := l.Listener.Accept()
 		if err != nil {
-			return nil, err
+			if !passing(err) {
+				return nil, err
+			}
+			if l.caps.Starved != nil {
+				l.caps.Starved(err)
+			}
+			if !l.wait(pause) {
+				return nil, net.ErrClosed
+			}
+			pause = min(2*pause, starvedMost)
+			continue
 		}
+		pause = starvedFirst
 		c := NewConn(nc, l.cfg)
 		if reason := l.admit(c); reason != "" {
 			if t, ok := nc.(*net.TCPConn); ok {
@@ -72,8 +115,23 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
+// wait reports whether the listener is still open after d.
+func (l *Listener) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.closed:
+		return false
+	}
+}
+
 // admit counts the connection in, or says which cap it is over.
 func (l *Listener) admit(c *Conn) string {
+	if l.caps.Full != nil && (l.caps.Exempt == nil || !l.caps.Exempt(c.peer.Addr())) && l.caps.Full() {
+		return "pressure"
+	}
 	if n := l.open.Add(1); l.caps.Total > 0 && n > int64(l.caps.Total) {
 		l.open.Add(-1)
 		return "total"

@@ -1,8 +1,9 @@
 // Package upstream speaks HTTP to the origins: connection pools, the choice of a target, retries within a budget, and the
 // health of targets.
 //
-// No request is sent twice: another target is tried only when connecting failed, that is when not a byte was written, and
-// only while the retry budget lasts.
+// No request is sent twice unless its sender says that this is safe: another try is made when connecting failed, that is when not
+// a byte was written, or when a request that may be repeated got no answer because its connection broke; and only while the
+// retry budget lasts.
 package upstream
 
 import (
@@ -46,6 +47,13 @@ const (
 	ejectMax   = 300 * time.Second
 )
 
+// A target that comes back, from ejection or sickness, gets its share of the requests by and by: at first warmLeast of it, all
+// of it after warmFor. A server that has just started is slow until its caches are full and its connections made.
+const (
+	warmFor   = 10 * time.Second
+	warmLeast = 0.1
+)
+
 // Retry budget: each success earns a tenth of a retry, at most budgetCap are saved.
 const (
 	budgetEarn = 0.1
@@ -79,6 +87,7 @@ type Target struct {
 	failures  atomic.Int64 // in a row
 	ejections atomic.Int64
 	until     atomic.Int64 // ejected until, Unix ns
+	back      atomic.Int64 // when the active check found it well again, Unix ns
 	sick      atomic.Bool  // says the active check
 }
 
@@ -161,9 +170,13 @@ func (t *Target) open() (net.Conn, error) {
 }
 
 // Do sends req to a target and reads the head of the response. touched reports whether the request's body has been read from;
-// once it has, no other target is tried. The response's body streams and must be closed.
-func (p *Pool) Do(req *fasthttp.Request, resp *fasthttp.Response, touched func() bool) error {
+// once it has, no other target is tried, unless repeatable says that the request holds its whole body and may take effect
+// twice, because the origin recognises a repetition. A repeatable request is also tried again, once, when its connection
+// broke before the answer; not when the answer was late, since the first try may still be worked on. The response's body
+// streams and must be closed.
+func (p *Pool) Do(req *fasthttp.Request, resp *fasthttp.Response, touched func() bool, repeatable bool) error {
 	var tried *Target
+	maybe := false // an earlier try may have taken effect
 	for attempt := 0; ; attempt++ {
 		t := p.Pick(tried)
 		t.inflight.Add(1)
@@ -176,9 +189,14 @@ func (p *Pool) Do(req *fasthttp.Request, resp *fasthttp.Response, touched func()
 		}
 		var dial *DialError
 		if !errors.As(err, &dial) {
-			return fmt.Errorf("ask %s: %w", t.URL, err)
-		}
-		if attempt > 0 || len(p.targets) == 1 || touched != nil && touched() || !p.spend() {
+			if attempt > 0 || !repeatable || TimedOut(err) || errors.Is(err, fasthttp.ErrNoFreeConns) || !p.spend() {
+				return fmt.Errorf("ask %s: %w", t.URL, err)
+			}
+			maybe = true
+		} else if attempt > 0 || len(p.targets) == 1 || !repeatable && touched != nil && touched() || !p.spend() {
+			if maybe {
+				return fmt.Errorf("ask again after a broken connection: %w", dial.Err)
+			}
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		tried = t
@@ -207,12 +225,29 @@ func (p *Pool) Pick(not *Target) *Target {
 			}
 		}
 	}
-	a := healthy[rand.IntN(n)]
-	b := healthy[rand.IntN(n)]
+	a, b := draw(healthy[:n], now), draw(healthy[:n], now)
 	if b.inflight.Load() < a.inflight.Load() {
 		return b
 	}
 	return a
+}
+
+// draw picks a random target. One that is warming up gives way to another, more often the colder it is.
+func draw(from []*Target, now int64) *Target {
+	i := rand.IntN(len(from))
+	if w := from[i].warmth(now); w < 1 && len(from) > 1 && rand.Float64() > w {
+		i = (i + 1 + rand.IntN(len(from)-1)) % len(from)
+	}
+	return from[i]
+}
+
+// warmth is the share of its requests that a target gets for having come back lately.
+func (t *Target) warmth(now int64) float64 {
+	since := max(t.until.Load(), t.back.Load())
+	if since == 0 || now-since >= int64(warmFor) {
+		return 1
+	}
+	return max(warmLeast, float64(now-since)/float64(warmFor))
 }
 
 func (t *Target) usable(now int64) bool { return !t.sick.Load() && t.until.Load() <= now }
@@ -288,6 +323,9 @@ func (p *Pool) Run(ctx context.Context) {
 				// Two in a row decide, in both directions.
 				if sick := bad[i] >= 2; sick != t.sick.Load() && (bad[i] >= 2 || bad[i] <= -2) {
 					t.sick.Store(sick)
+					if !sick {
+						t.back.Store(time.Now().UnixNano())
+					}
 					p.o.Logger.Info("target health changed", "upstream", p.o.Name, "target", t.URL, "healthy", !sick)
 				}
 			})

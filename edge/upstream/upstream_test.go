@@ -33,12 +33,14 @@ func newPool(t *testing.T, change func(*Options), targets ...string) *Pool {
 	return p
 }
 
-func ask(p *Pool) (status int, body string, err error) {
+func ask(p *Pool) (status int, body string, err error) { return send(p, false) }
+
+func send(p *Pool, repeatable bool) (status int, body string, err error) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI("http://shop.example/x")
-	if err := p.Do(req, resp, nil); err != nil {
+	if err := p.Do(req, resp, nil, repeatable); err != nil {
 		return 0, "", err
 	}
 	var b []byte
@@ -238,11 +240,125 @@ func TestNoRetryOnceTouched(t *testing.T) {
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI("http://x/")
-	if err := p.Do(req, resp, func() bool { return true }); !errors.Is(err, ErrUnavailable) {
+	if err := p.Do(req, resp, func() bool { return true }, false); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
 	if p.Stats().Retries != 0 {
 		t.Error("a touched request was retried")
+	}
+}
+
+// breaker is an origin that reads a whole request and then breaks the connection, so many times; then it answers.
+func breaker(t *testing.T, breaks int64) (url string, requests *atomic.Int64) {
+	t.Helper()
+	requests = &atomic.Int64{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		if requests.Add(1) <= breaks {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_ = c.Close()
+			}
+			return
+		}
+		_, _ = io.WriteString(w, "ok")
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, requests
+}
+
+// TestRepeatable: a request that may be repeated is, once, when its connection broke; any other is sent once at most.
+func TestRepeatable(t *testing.T) {
+	for _, k := range []struct {
+		name       string
+		breaks     int64
+		repeatable bool
+		ok         bool
+		requests   int64
+	}{
+		{"not repeatable", 1, false, false, 1},
+		{"repeatable", 1, true, true, 2},
+		{"breaks twice", 2, true, false, 2},
+		{"does not break", 0, true, true, 1},
+	} {
+		u, requests := breaker(t, k.breaks)
+		_, body, err := send(newPool(t, nil, u), k.repeatable)
+		if (err == nil) != k.ok || k.ok && body != "ok" || requests.Load() != k.requests {
+			t.Errorf("%s: %q %v, %d requests", k.name, body, err, requests.Load())
+		}
+		if err != nil && (errors.Is(err, ErrUnavailable) || NotSent(err)) {
+			t.Errorf("%s: said to be not sent: %v", k.name, err)
+		}
+	}
+	late := make(chan struct{})
+	var requests atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1); <-late }))
+	defer s.Close()
+	defer close(late)
+	p := newPool(t, func(o *Options) { o.ResponseTimeout = 50 * time.Millisecond }, s.URL)
+	if _, _, err := send(p, true); !TimedOut(err) || requests.Load() != 1 {
+		t.Errorf("late: %v, %d requests", err, requests.Load())
+	}
+}
+
+// TestBrownOut: when an origin breaks every connection, repetitions stay within a tenth of what went well before.
+func TestBrownOut(t *testing.T) {
+	var sick atomic.Bool
+	var requests atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests.Add(1)
+		if sick.Load() {
+			if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = c.Close()
+			}
+		}
+	}))
+	defer s.Close()
+	p := newPool(t, nil, s.URL)
+	for range 500 {
+		if _, _, err := send(p, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sick.Store(true)
+	requests.Store(0)
+	const n = 1000
+	for range n {
+		if _, _, err := send(p, true); err == nil {
+			t.Fatal("answered")
+		}
+	}
+	if got := float64(requests.Load()) / n; got > 1.1 {
+		t.Errorf("%.3f requests reached the origin for each that was made", got)
+	}
+}
+
+// TestSlowStart: a target that comes back gets little at first and its share in the end.
+func TestSlowStart(t *testing.T) {
+	p := newPool(t, nil, "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
+	cold := p.targets[0]
+	share := func(since time.Duration) float64 {
+		cold.back.Store(time.Now().Add(-since).UnixNano())
+		n := 0
+		for range 20_000 {
+			if p.Pick(nil) == cold {
+				n++
+			}
+		}
+		return float64(n) / 20_000
+	}
+	for _, k := range []struct {
+		since     time.Duration
+		low, high float64
+	}{{0, 0.01, 0.06}, {warmFor / 2, 0.12, 0.22}, {warmFor, 0.30, 0.37}, {time.Hour, 0.30, 0.37}} {
+		if s := share(k.since); s < k.low || s > k.high {
+			t.Errorf("%v after its return a target gets %.3f, want %.2f to %.2f", k.since, s, k.low, k.high)
+		}
+	}
+	alone := newPool(t, nil, "http://127.0.0.1:1")
+	alone.targets[0].back.Store(time.Now().UnixNano())
+	if alone.Pick(nil) != alone.targets[0] {
+		t.Error("nobody was picked")
 	}
 }
 
@@ -293,7 +409,7 @@ func TestTimeouts(t *testing.T) {
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
 	req.SetRequestURI("http://x/stall")
-	if err := p.Do(req, resp, nil); err != nil {
+	if err := p.Do(req, resp, nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(resp.BodyStream()); string(b) != "begin" || err == nil {
