@@ -351,7 +351,7 @@ function start(): void {
   }
 
   async function claim(): Promise<void> {
-    if (claiming) return;
+    if (claiming || leaving) return;
     claiming = true;
     try {
       await tabs.alone("claim", async () => {
@@ -396,7 +396,14 @@ function start(): void {
   const renew = (): void => leave(() => location.reload());
 
   // leave goes to another page, but never twice within a few seconds, whatever an origin does.
+  let leaving = false;
   function leave(how: () => void): void {
+    if (leaving) return;
+    leaving = true;
+    clock.after(20e3, () => {
+      leaving = false; // the way was blocked: go on here
+      if (LIVE[state]) schedule(0);
+    });
     let last = 0;
     try {
       last = Number(sessionStorage.getItem("stanchion-went")) || 0;
@@ -432,6 +439,7 @@ function start(): void {
   async function poll(): Promise<void> {
     clock.cancel(timer);
     timer = 0;
+    if (leaving) return;
     try {
       const sent = performance.now();
       const got = await room.status();

@@ -353,6 +353,7 @@ run(async (browser) => {
       assert.deepEqual(complaints, []);
     } catch (e) {
       console.error(`--- ${name}`);
+      for (const p of browser.contexts().flatMap((c) => c.pages())) console.error(p.url(), await p.evaluate(() => document.body.innerText.slice(0, 300)).catch(String));
       throw e;
     }
     for (const c of browser.contexts()) await c.close();
