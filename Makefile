@@ -34,7 +34,7 @@ run: build ## the demo: every role in one process on embedded stores (ARGS='--fl
 	@exec bin/stanchion demo $(ARGS)
 
 .PHONY: test
-test: services vet unit it ui ## everything: unit, integration and browser tests; installs and starts what it needs
+test: services vet unit it ## unit and integration tests; installs and starts what it needs (browser tests: make ui)
 
 .PHONY: vet
 vet: ## go vet, test files of every build tag included
