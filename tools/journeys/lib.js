@@ -149,20 +149,19 @@ exports.comeIn = async (page, places = []) => {
 exports.hindmost = async (fan, entry, options, inLobby) => {
   const all = await Promise.all([1, 2, 3, 4].map(() => fan(options)));
   await Promise.all(all.map(entry));
-  const drawn = all.map(async (p) => {
+  let enough = false;
+  const watched = Promise.all(all.map(async (p) => {
     const places = [];
     await exports.until("the draw", async () => {
-      const s = await exports.state(p);
-      if (["shop", "called", "door", "moment"].includes(s)) { places.push(0); return true; }
-      const n = await exports.ahead(p);
-      if (n !== null) places.push(n);
-      return n !== null;
-    });
+      const n = ["shop", "called", "door", "moment"].includes(await exports.state(p)) ? 0 : await exports.ahead(p);
+      if (n !== null && n !== places[places.length - 1]) places.push(n);
+      return enough && places.length > 0;
+    }, 60);
     return places;
-  });
-  const watched = Promise.all(drawn);
+  }));
   watched.catch(() => {}); // heard below; the lobby's own trouble comes first
   await inLobby(all[0]);
+  enough = true;
   const places = await watched;
   const last = places.reduce((best, p, i) => p[0] > places[best][0] ? i : best, 0);
   await Promise.all(all.map((p, i) => i === last ? null : p.context().close()));
