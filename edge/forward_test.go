@@ -394,8 +394,9 @@ func TestLyingOrigins(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			addr, requests := lyingOrigin(t, tt.answer)
-			r := newRig(t, nil, func(o *Options) { o.Upstreams = map[string]Upstream{"shop": {Targets: []string{"http://" + addr}}} })
 			for i := range 2 {
+				// An edge of its own for each request: what a closing idle connection does to the next one is another test's matter.
+				r := newRig(t, nil, func(o *Options) { o.Upstreams = map[string]Upstream{"shop": {Targets: []string{"http://" + addr}}} })
 				requests.Store(0)
 				req, _ := http.NewRequest([]string{"GET", "PUT"}[i], r.url+"/free", nil)
 				resp, err := noRedirects.Do(req)
