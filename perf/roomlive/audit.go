@@ -164,6 +164,11 @@ func (a *auditor) store(rate float64) {
 			if s.Sealed > prev.Sealed && h.EpochMs > 0 && s.At-prev.At < second {
 				lags = append(lags, float64(s.StoreMs-line.Window(s.Sealed).StartMs(h.EpochMs))/1000)
 			}
+			if s.At-prev.At > second { // an outage: nobody saw which places were empty since when
+				for i := range empty {
+					empty[i] = -1
+				}
+			}
 			if filled >= 0 && filled < s.At {
 				// A place counts as free from the sample before, so its idle time is never made shorter than it was.
 				for range s.Freed - prev.Freed {
