@@ -157,14 +157,15 @@ func (a *auditor) store(rate float64) {
 			if s.Granted < prev.Granted || s.Freed < prev.Freed {
 				a.violate(s.At, "3 grants were forgotten", "granted %d to %d, freed %d to %d", prev.Granted, s.Granted, prev.Freed, s.Freed)
 			}
-			if isSteady {
+			apart := s.At-prev.At > second // an outage lies between: nobody saw what changed when
+			if isSteady && !apart {
 				use += float64(prev.Active) / float64(h.Cap) * float64(s.At-prev.At)
 				steady += float64(s.At - prev.At)
 			}
-			if s.Sealed > prev.Sealed && h.EpochMs > 0 && s.At-prev.At < second {
+			if s.Sealed > prev.Sealed && h.EpochMs > 0 && !apart {
 				lags = append(lags, float64(s.StoreMs-line.Window(s.Sealed).StartMs(h.EpochMs))/1000)
 			}
-			if s.At-prev.At > second { // an outage: nobody saw which places were empty since when
+			if apart {
 				for i := range empty {
 					empty[i] = -1
 				}
@@ -192,7 +193,7 @@ func (a *auditor) store(rate float64) {
 				}
 			}
 			waits := s.Called < s.Total && s.Active < h.Cap && s.StoreMs-s.TickMs < freshTickMs && s.LimitedBy == line.LimitCap
-			if !waits || s.Called != prev.Called || s.Granted != prev.Granted {
+			if !waits || apart || s.Called != prev.Called || s.Granted != prev.Granted {
 				quietSince = -1
 			} else if quietSince < 0 {
 				quietSince = prev.At

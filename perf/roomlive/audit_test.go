@@ -146,6 +146,12 @@ func TestAuditFindsEveryBrokenPromise(t *testing.T) {
 			s.h.Faults = []fault{{Store: true, From: at(1), To: at(2)}}
 			s.h.Samples[20].Active, s.h.Samples[20].Counted, s.h.Samples[20].Ended = 3, 3, 2
 		}, "1 more sessions than places in the store", 2},
+		{"nobody is called while the store is away", func(s *story) {
+			for i := range s.h.Samples {
+				s.h.Samples[i].Total = 3
+				s.h.Samples[i].OK = i < 20 || i > 34
+			}
+		}, "", 0},
 		{"more grants than the rate allows", func(s *story) {
 			for i := 30; i < 40; i++ {
 				s.h.Samples[i].Granted, s.h.Samples[i].Freed = 700, 700
