@@ -172,8 +172,12 @@ func (a *auditor) store(rate float64) {
 			}
 			if filled >= 0 && filled < s.At {
 				// A place counts as free from the sample before, so its idle time is never made shorter than it was.
+				since := prev.At
+				if apart {
+					since = -1
+				}
 				for range s.Freed - prev.Freed {
-					empty = append(empty, prev.At)
+					empty = append(empty, since)
 				}
 				for range s.Granted - prev.Granted {
 					if len(empty) == 0 {
