@@ -131,7 +131,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // The contenders. The edge's cost of a refusal is measured on the edge itself.
 const (
 	theEdge  = "edge"
-	refusal  = "edge, refusing"
+	refusal  = "edge refusing"
 	fasthttp = "fasthttp"
 	nethttp  = "net/http"
 	haproxy  = "HAProxy"

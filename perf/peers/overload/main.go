@@ -80,6 +80,7 @@ type halving struct {
 	RecoverMs  float64 `json:"limit_recovered_after_ms"` // -1: never
 	GoodHalved float64 `json:"good_per_second_while_halved"`
 	P99Halved  float64 `json:"p99_ms_while_halved"`
+	LagMs      float64 `json:"generator_lag_p99_ms"`
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -142,11 +143,21 @@ func measure(ctx context.Context, o options) (*Report, error) {
 			return nil, err
 		}
 	}
-	if err := with(ctx, o, "edge", func(_, e *stand.Server) error { return spike(ctx, o, e, rep) }); err != nil {
-		return nil, err
+	for range tries {
+		if err := with(ctx, o, "edge", func(_, e *stand.Server) error { return spike(ctx, o, e, rep) }); err != nil {
+			return nil, err
+		}
+		if rep.Spike["spike"].Top.LagMs < mostLagMs {
+			break
+		}
 	}
-	if err := with(ctx, o, "edge", func(origin, e *stand.Server) error { return halve(ctx, o, origin, e, rep) }); err != nil {
-		return nil, err
+	for range tries {
+		if err := with(ctx, o, "edge", func(origin, e *stand.Server) error { return halve(ctx, o, origin, e, rep) }); err != nil {
+			return nil, err
+		}
+		if rep.Halving.LagMs < mostLagMs {
+			break
+		}
 	}
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -360,7 +371,7 @@ func halve(ctx context.Context, o options, origin, e *stand.Server, rep *Report)
 		}
 	}
 	halved := summarise(a[0], at[0]+time.Second, at[1])
-	h.GoodHalved, h.P99Halved = halved.Good, halved.P99ms
+	h.GoodHalved, h.P99Halved, h.LagMs = halved.Good, halved.P99ms, halved.LagMs
 	return nil
 }
 
@@ -405,7 +416,7 @@ func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "%s, load average %s; the origin does %.0f requests/s; at 0.3 of that p50 %.1f ms, p99 %.1f ms\n\n", r.Go, r.LoadAverage, r.Capacity, r.AtRest.P50ms, r.AtRest.P99ms)
 	fmt.Fprintf(w, "%-16s %6s %10s %10s %9s %9s %9s %9s %8s %9s\n", "", "load", "offered/s", "good/s", "of peak", "p50 ms", "p99 ms", "refused", "lost", "gen lag")
 	for _, g := range r.Goodput {
-		fmt.Fprintf(w, "%-16s %5gx %10.0f %10.0f %8.1f%% %9.1f %9.1f %8.1f%% %7.1f%% %7.1fms\n", g.Server, g.Times, g.Offered, g.Good, 100*g.OfPeak, g.P50ms, g.P99ms, 100*g.Refused, 100*g.Lost, g.LagMs)
+		fmt.Fprintf(w, "%-16s %5gx %10.0f %10.0f %8.1f%% %9.1f %9.1f %8.1f%% %7.1f%% %7.1fms%s\n", g.Server, g.Times, g.Offered, g.Good, 100*g.OfPeak, g.P50ms, g.P99ms, 100*g.Refused, 100*g.Lost, g.LagMs, late(g.LagMs))
 	}
 	fmt.Fprintln(w)
 	aims := map[float64]float64{2: 0.95, 5: 0.93, 10: 0.9}
@@ -415,11 +426,19 @@ func (r *Report) print(w io.Writer) {
 		}
 	}
 	s := r.Spike["spike"]
-	fmt.Fprintf(w, "top class while the lowest asks for 12 times as much: %.2f%% of %.0f/s served (aim 99.4%%: %s), p99 %.1f ms (before: %.1f); lowest class: %.0f of %.0f/s\n",
-		100*s.Top.Share, s.Top.Offered, met(s.Top.Share >= 0.994), s.Top.P99ms, r.Spike["before"].Top.P99ms, s.Low.Good, s.Low.Offered)
+	fmt.Fprintf(w, "top class while the lowest asks for 12 times as much: %.2f%% of %.0f/s served (aim 99.4%%: %s), p99 %.1f ms (before: %.1f); lowest class: %.0f of %.0f/s%s\n",
+		100*s.Top.Share, s.Top.Offered, met(s.Top.Share >= 0.994), s.Top.P99ms, r.Spike["before"].Top.P99ms, s.Low.Good, s.Low.Offered, late(s.Top.LagMs))
 	h := r.Halving
-	fmt.Fprintf(w, "capacity halves: limit %.1f halved after %.0f ms (aim 500: %s), lowest %.1f; capacity is back: limit recovers after %.0f ms (aim 5000: %s); meanwhile %.0f/s good, p99 %.1f ms\n",
-		h.Before, h.HalvedMs, met(h.HalvedMs >= 0 && h.HalvedMs < 500), h.Lowest, h.RecoverMs, met(h.RecoverMs >= 0 && h.RecoverMs < 5000), h.GoodHalved, h.P99Halved)
+	fmt.Fprintf(w, "capacity halves: limit %.1f halved after %.0f ms (aim 500: %s), lowest %.1f; capacity is back: limit recovers after %.0f ms (aim 5000: %s); meanwhile %.0f/s good, p99 %.1f ms%s\n",
+		h.Before, h.HalvedMs, met(h.HalvedMs >= 0 && h.HalvedMs < 500), h.Lowest, h.RecoverMs, met(h.RecoverMs >= 0 && h.RecoverMs < 5000), h.GoodHalved, h.P99Halved, late(h.LagMs))
+}
+
+// late marks what was measured by a generator that could not keep to its plan: the machine had other things to do.
+func late(lagMs float64) string {
+	if lagMs < mostLagMs {
+		return ""
+	}
+	return "  (generator late: not valid)"
 }
 
 func met(ok bool) string {
