@@ -38,7 +38,7 @@ var shares = [Classes]float64{1, 0.97, 0.93, 0.88, 0.82, 0.7}
 
 const (
 	interval    = 100 * time.Millisecond
-	tolerance   = 0.3
+	tolerance   = 0.25
 	slack       = 0.005 // seconds
 	baseBuckets = 6
 	baseBucket  = 10 * time.Second
