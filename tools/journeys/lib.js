@@ -140,7 +140,7 @@ exports.comeIn = async (page, places = []) => {
       await page.locator("#enter").click({ timeout: 1000 }).catch(() => {});
     }
     return false;
-  }, 60);
+  }, 90);
   return places;
 };
 
